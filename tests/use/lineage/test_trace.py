@@ -77,7 +77,9 @@ def test_a_name_is_one_column(published):
         match=r"accounts.country is in several schemas: write core.accounts.country or staging.accounts.country",
     ):
         find_column(lineage, "accounts.country")
-    with pytest.raises(NorthstarError, match=r"no metric or column charges.amout.*charges.amount"):
+    with pytest.raises(
+        NorthstarError, match=r"no metric or column charges.amout; did you mean charges.amount\? a column is written"
+    ):
         find_column(lineage, "charges.amout")
 
 

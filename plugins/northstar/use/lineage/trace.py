@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from northstar.base.config_files import suggest_name
+from northstar.base.config_files import nearest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.build.lineage import METRIC, NOTHING, NUMBERS, ROWS, Column, Lineage, Origin
@@ -97,9 +97,10 @@ def find_column(lineage: Lineage, name: str) -> Origin:
         return found[0]
     if found:
         raise NorthstarError(f"{name} is in several schemas: write {' or '.join(map(str, found))}")
-    names = {str(o) for o in known} | {str(o).split(".", 1)[-1] for o in known}
+    near = nearest_name(name, {str(o) for o in known} | {str(o).split(".", 1)[-1] for o in known})
+    hint = f"did you mean {near}? " if near else ""
     raise NorthstarError(
-        f"there is no metric or column {name}{suggest_name(name, names)}; a column is written relation.column, such as charges.amount"
+        f"there is no metric or column {name}; {hint}a column is written relation.column, such as charges.amount"
     )
 
 

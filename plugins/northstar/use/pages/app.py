@@ -473,7 +473,7 @@ def shown_preview(kept: KeptPreview | None, published: Published | None) -> html
     """A preview as tables, with what its numbers are not."""
     if kept is None:
         return html.Div(
-            "Nothing has been previewed in this home: `northstar preview` shows what a change of models or settings would change.",
+            "Nothing has been previewed in this home. The command northstar preview shows what a change of models or settings would change.",
             className="northstar-empty",
         )
     words = [
