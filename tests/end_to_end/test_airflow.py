@@ -72,7 +72,7 @@ def private():
 
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("private")
-def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monkeypatch):
+def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, tmp_path_factory, monkeypatch):
     simulate(tmp_path, months=1, accounts=40, applications=("web",), end=parse_time(None))
     monkeypatch.setenv("NORTHSTAR_SOURCE_DIR", str(tmp_path))
     monkeypatch.setenv("NORTHSTAR_RETRY_SECONDS", "1")
@@ -155,7 +155,9 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             (settings.home / "operations.yml").write_text("approve_above: 0\n")
             # a source of its own: an hourly run that the schedule starts just now reads the other one
             at = (past - timedelta(days=9)).isoformat()
-            late = write_rows(tmp_path / "late", {"charges": [LATE | {"created_at": at, "updated_at": at}]})
+            late = write_rows(
+                tmp_path_factory.mktemp("late"), {"charges": [LATE | {"created_at": at, "updated_at": at}]}
+            )
             run_id = api.trigger("nightly_rebuild", {"source_dir": str(late)})
             said = []
             with ThreadPoolExecutor(1) as pool:
