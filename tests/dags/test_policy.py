@@ -48,6 +48,7 @@ def test_the_dags_are_exactly_these_and_all_import(bag):
         "forecast_metrics",
         "erase_subject",
         "backfill_range",
+        "rebuild_models",
     }
 
 

@@ -94,7 +94,7 @@ def show(
     project = project_directory(settings)
     write_project(settings)
     with _dbt(settings) as invoke:
-        model, is_metric = _find_model(project, name)
+        model, is_metric = find_model(project, name)
         compiled, nodes = _compile(settings, invoke, [f"+{model}"])
     with db.connect(settings, "transformer") as connection:
         connection.execute(f"set local statement_timeout = '{STATEMENT_TIMEOUT}'")
@@ -132,7 +132,7 @@ def unit_test(settings: Settings, name: str) -> list[UnitTest]:
     Raises NorthstarError if there is no such model, if it has no unit test, or for code that does not work.
     """
     write_project(settings)
-    model, _ = _find_model(project_directory(settings), name)
+    model, _ = find_model(project_directory(settings), name)
     with _dbt(settings) as invoke:
         results = invoke(["test", "--select", f"{model},test_type:unit"])
     tests = [
@@ -197,7 +197,7 @@ def _compile(settings: Settings, invoke: Invoke, select: list[str]) -> tuple[dic
     return compiled, nodes
 
 
-def _find_model(project: Path, name: str) -> tuple[str, bool]:
+def find_model(project: Path, name: str) -> tuple[str, bool]:
     """(the model, whether `name` is a metric of it). Raises NorthstarError for an unknown name."""
     texts = {path.stem: path.read_text() for path in sorted((project / "models").rglob("*.sql"))}
     if name in texts:

@@ -84,7 +84,7 @@ def record_build(
         progress(f"    {row[5]:7.2f} s  {row[4]:8} {row[2]}")
     if unchanged:
         progress(
-            f"    {len(unchanged)} of {len(rows)} models and tests were not rebuilt: what they read has not changed"
+            f"    {len(unchanged)} of {len(rows)} models and tests were not rebuilt: what they read has not changed, or the run is for others"
         )
     failed_rows = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
     if failed_rows:

@@ -15,7 +15,7 @@ from northstar.build.own_seeds import unknown_names
 from northstar.build.results import read_definitions, record_build
 from northstar.build.spot_check import check_drawn
 from northstar.build.structure import check_files, check_metrics, check_removals, raise_for
-from northstar.build.unchanged import create_empty_logs, unchanged_nodes
+from northstar.build.unchanged import create_empty_logs, not_rebuilt_nodes, unchanged_nodes
 from northstar.build.wide import handed_over
 from northstar.warehouse import db
 from northstar.warehouse.rows import Run
@@ -39,6 +39,8 @@ def build(
             with db.connect(settings, "transformer") as connection:
                 raise_for(check_files(project) + check_removals(project, connection))
             arguments = ["--full-refresh"]
+            if run["rebuilds"] and (manifest := find_manifest(settings, run["code_version"])) is not None:
+                unchanged = not_rebuilt_nodes(manifest, run["rebuilds"])
         else:
             manifest = find_manifest(settings, run["code_version"])
             if manifest is not None:

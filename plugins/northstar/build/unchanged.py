@@ -9,6 +9,7 @@ from functools import cache
 
 from psycopg import sql
 
+from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.build.manifest import Manifest, Node
 from northstar.contract import Entity, entities
@@ -33,6 +34,27 @@ def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[st
         )
         changed = {row["entity"] for row in connection.execute(query, context)}
     return _unaffected_nodes(manifest, {f"source.northstar.staging.{name}" for name in changed})
+
+
+def not_rebuilt_nodes(manifest: Manifest, models: list[str]) -> dict[str, Node]:
+    """{unique_id: node} of what a run leaves as it is that builds some models, and what follows from them, from nothing.
+
+    Raises NorthstarError for a model that the manifest does not have.
+    """
+    nodes = manifest["nodes"]
+    asked = {
+        unique_id for unique_id, node in nodes.items() if node["resource_type"] == "model" and node["name"] in models
+    }
+    if missing := set(models) - {nodes[unique_id]["name"] for unique_id in asked}:
+        raise NorthstarError(f"the published version has no model {sorted(missing)[0]!r}")
+
+    @cache
+    def follows(unique_id: str) -> bool:
+        return unique_id in asked or any(
+            map(follows, nodes[unique_id]["depends_on"].get("nodes", []) if unique_id in nodes else [])
+        )
+
+    return {unique_id: node for unique_id, node in nodes.items() if not follows(unique_id)}
 
 
 def create_empty_logs(settings: Settings, unchanged: dict[str, Node]) -> None:

@@ -77,7 +77,7 @@ def handed_over(settings: Settings, run: Run, progress: Progress) -> Iterator[li
     # what a build that was killed left: its rows name accounts, and an erasure builds as well
     _clear(settings)
     directory = lake_directory(settings)
-    if settings.operations.wide_engine != "spark" or directory is None or not run["is_full"]:
+    if settings.operations.wide_engine != "spark" or directory is None or not run["is_full"] or run["rebuilds"]:
         yield []
         return
     work = settings.home / "wide" / f"run-{run['run_id']}"

@@ -44,6 +44,12 @@ def register(command: Command) -> None:
     sub.add_argument("--mapping", help="as for `northstar run`")
     sub.add_argument("--no-reading", action="store_true", help="read no source; rebuild from what has landed")
     sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asked for it (default: you)")
+    sub = command(
+        "rebuild", _rebuild, "build models, or those of metrics, and what follows from them from nothing, and publish"
+    )
+    sub.add_argument("names", nargs="+", metavar="NAME", help="a model or a metric")
+    sub.add_argument("--reason", required=True, help="the reason; it is kept with the run")
+    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asked for it (default: you)")
     command("forecast", _forecast, "update the forecasts of the level 1 and 2 metrics whose values have changed")
     sub = command("report", _report, "make a report on what is published, store it and print it; --send also sends it")
     sub.add_argument(
@@ -98,6 +104,13 @@ def _backfill(arguments: argparse.Namespace) -> None:
         sources=arguments.source, source_dir=arguments.source_dir, mapping=arguments.mapping,
         with_reading=not arguments.no_reading, progress=progress,
     )  # fmt: skip
+    progress(f"published version {version}")
+
+
+def _rebuild(arguments: argparse.Namespace) -> None:
+    from northstar.runs.rebuild import rebuild
+
+    version = rebuild(load_settings(arguments.home), arguments.names, arguments.reason, arguments.by, progress)
     progress(f"published version {version}")
 
 

@@ -169,6 +169,15 @@ def backfill_range(**context: Unpack[Context]) -> int:
     )  # fmt: skip
 
 
+def rebuild_models(**context: Unpack[Context]) -> int:
+    """Build the models that the DAG run's form names from nothing, when it is this run's turn; returns the published version."""
+    from northstar.runs.rebuild import rebuild
+
+    asked = context["params"]
+    by = context["dag_run"].triggering_user_name or "Airflow"
+    return rebuild(load_settings(), asked["names"], asked["reason"], by, _print_visible, wait=True)
+
+
 def _evaluate_quietly() -> None:
     """Evaluate the alerts during a run. An error is only printed: it must not fail the run, and the alert DAG will meet it too."""
     try:

@@ -255,7 +255,14 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
         )
         if words := describe_hold(settings):
             progress(f"{words} (`northstar hold --end`)")
-    for dag_id in ("hourly_refresh", "evaluate_alerts", "send_reports", "erase_subject", "backfill_range"):
+    for dag_id in (
+        "hourly_refresh",
+        "evaluate_alerts",
+        "send_reports",
+        "erase_subject",
+        "backfill_range",
+        "rebuild_models",
+    ):
         api.unpause(dag_id)
     if api.unpause("forecast_metrics"):
         # make the first forecasts now, not tomorrow; nothing waits for them

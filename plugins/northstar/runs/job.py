@@ -92,10 +92,11 @@ def run_change(
     progress: Progress = print,
     worker: Worker | None = None,
     wait: bool = False,
+    rebuilds: list[str] | None = None,
 ) -> int | None:
     """Do a run that reads no source: `change(run_id)` changes landed rows, then build, audit and publish follow at the published as_of.
 
-    Returns the published version; None when nothing was ever published: then `change` is all there is to do.
+    rebuilds: see open_run. Returns the published version; None when nothing was ever published: then `change` is all there is to do.
     """
     bootstrap(settings)
     with db.connect(settings, "transformer") as connection:
@@ -103,7 +104,9 @@ def run_change(
             "select as_of from audit.runs where published_version is not null order by published_version desc limit 1"
         ).fetchone()
     as_of = last_run["as_of"] if last_run else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait, is_own=True)
+    run_id = open_run(
+        settings, mode, as_of, trigger=trigger, wait=wait, is_own=True, rebuilds=rebuilds, progress=progress
+    )
     with close_afterwards(settings, run_id):
         with run_stage(settings, run_id, "extract"):
             change(run_id)

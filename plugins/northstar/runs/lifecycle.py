@@ -33,13 +33,14 @@ def open_run(
     mapping: str | None = None,
     restate: tuple[datetime, datetime] | None = None,
     is_own: bool | None = None,
+    rebuilds: list[str] | None = None,
     progress: Progress = no_progress,
 ) -> int:
     """Start a run and take the writer's turn; returns the run_id.
 
     as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
     range whose periods are built again whether or not a row in it has changed. is_own: whether the run continues and ends in this
-    process (default: when no DAG triggered it). progress: is told whom it waits for.
+    process (default: when no DAG triggered it). rebuilds: models that are built from nothing with what follows from them, and nothing else is. progress: is told whom it waits for.
     Raises NorthstarError for a bad mode or time, for a funnels.csv or targets.csv that cannot be used, or when another run or command has the turn.
     """
     if mode not in MODES:
@@ -55,10 +56,14 @@ def open_run(
             "message = coalesce(message, 'the process ended without an error message') where state = 'running'"
         )
         context = _run_context(connection, settings, mode, as_of)
+        if rebuilds and context["is_full"]:
+            # the others are not as they were published: everything has to be built
+            rebuilds = None
+        context["is_full"] = context["is_full"] or bool(rebuilds)
         connection.execute(
-            "insert into audit.runs (run_id, mode, as_of, is_full, trigger, source_dir, code_version, mapping) "
-            "values (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [run_id, mode, as_of, context["is_full"], trigger, source_dir, code_version(settings), mapping],
+            "insert into audit.runs (run_id, mode, as_of, is_full, trigger, source_dir, code_version, mapping, rebuilds) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [run_id, mode, as_of, context["is_full"], trigger, source_dir, code_version(settings), mapping, rebuilds],
         )
         connection.execute(
             "insert into core.run_context values (true, %(run_id)s, %(mode)s, %(as_of)s, %(previous_as_of)s, "

@@ -68,6 +68,7 @@ class Run(TypedDict):
     state: str
     built_batch_id: int | None
     published_version: int | None
+    rebuilds: list[str] | None
 
 
 class Publication(TypedDict):
