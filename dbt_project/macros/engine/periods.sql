@@ -7,32 +7,33 @@ Where periods begin. This is the only file that cuts an instant down to its peri
 {% macro start_of(grain, moment) -%}
     {%- set shift = start_shift(grain) -%}
     {%- if shift -%}
-        {{ return("(date_trunc('" ~ grain ~ "', " ~ moment ~ " - interval '" ~ shift ~ "') + interval '" ~ shift ~ "')") }}
+        (date_trunc('{{ grain }}', {{ moment }} - interval '{{ shift }}') + interval '{{ shift }}')
+    {%- else -%}
+        date_trunc('{{ grain }}', {{ moment }})
     {%- endif -%}
-    {{ return("date_trunc('" ~ grain ~ "', " ~ moment ~ ")") }}
 {%- endmacro %}
 
 {# The same where a column says which grain. #}
 {% macro start_of_each(grain, moment) -%}
-    {%- set shifted = [] -%}
-    {%- for name in ['week', 'quarter', 'year'] if start_shift(name) -%}
-        {%- do shifted.append("when '" ~ name ~ "' then " ~ start_of(name, moment)) -%}
-    {%- endfor -%}
-    {%- set truncated = 'date_trunc(' ~ grain ~ ', ' ~ moment ~ ')' -%}
-    {{ return('case ' ~ grain ~ ' ' ~ shifted | join(' ') ~ ' else ' ~ truncated ~ ' end' if shifted else truncated) }}
+    {%- set names = [] -%}
+    {%- for name in ('week', 'quarter', 'year') if start_shift(name) -%}{%- do names.append(name) -%}{%- endfor -%}
+    {%- if names -%}
+        case {{ grain }}{% for name in names %} when '{{ name }}' then {{ start_of(name, moment) }}{% endfor %} else date_trunc({{ grain }}, {{ moment }}) end
+    {%- else -%}
+        date_trunc({{ grain }}, {{ moment }})
+    {%- endif -%}
 {%- endmacro %}
 
-{# How much later the home's weeks, quarters or years begin than those of `date_trunc`; none where they do not. Months count from the first
+{# How much later the home's weeks, quarters or years begin than those of `date_trunc`; empty where they do not. Months count from the first
    of one, so that no month is too short for them. #}
 {% macro start_shift(grain) -%}
     {%- if grain == 'week' -%}
         {%- set days = ['monday', 'tuesday', 'wednesday', 'thursday', 'friday', 'saturday', 'sunday'].index(rule('first_weekday')) -%}
-        {{ return(days ~ ' days' if days) }}
+        {{ days ~ ' days' if days }}
     {%- elif grain in ('quarter', 'year') -%}
         {%- set months = (rule('fiscal_year_begins') | int - 1) % (3 if grain == 'quarter' else 12) -%}
-        {{ return(months ~ ' months' if months) }}
+        {{ months ~ ' months' if months }}
     {%- endif -%}
-    {{ return(none) }}
 {%- endmacro %}
 
 {# How long a period is, where a column says of which grain. #}
