@@ -1,4 +1,4 @@
-"""Send reports each morning, once the night is published: the daily one, on Mondays the weekly one, the others on the first day after their period."""
+"""Send reports each morning, once the night is published: the daily one, on the first day of the week the weekly one, the others on the first day after their period."""
 
 from datetime import datetime, timedelta
 

@@ -56,6 +56,9 @@ from tests.support import empty, query_as, silent
         ("northstar", "[USD]", "northstar.yml, line 1: give names with values"),
         ("northstar", "suppress_below: -1", "suppress_below: give the smallest number"),
         ("northstar", "alert_confidence: 0.98", "alert_confidence: give 0.9, 0.95, 0.99 or 0.999"),
+        ("northstar", "first_weekday: tuesday", "first_weekday: give the day that weeks begin on: monday, sunday"),
+        ("northstar", "fiscal_year_begins: 13", "fiscal_year_begins: give the number of the month"),
+        ("northstar", "fiscal_year_begins: april", "fiscal_year_begins: give the number of the month"),
         ("northstar", "alert_days: 0", "alert_days: give the days"),
     ],
 )

@@ -80,3 +80,10 @@ def test_the_calendar_leads_to_nothing():
         parents={"model.n.m": ["model.n.periods", "source.n.staging.charges"], "model.n.periods": ["source.n.staging.events"]},
     )  # fmt: skip
     assert upstream(code, "model.n.m") == {"model.n.m", "source.n.staging.charges"}
+
+
+def test_a_rule_that_an_earlier_release_did_not_know_had_its_default():
+    code = manifest(model("reader", "{{ rule('first_weekday') }}"))
+    old = Code(code, {"reader": "select 1"}, {})
+    assert compare(old, Code(code, {"reader": "select 1"}, {"first_weekday": "monday"})).rules == frozenset()
+    assert compare(old, Code(code, {"reader": "select 1"}, {"first_weekday": "sunday"})).rules == {"first_weekday"}

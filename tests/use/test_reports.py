@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.controller import Controller
 
+from northstar.base.clock import Calendar
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_value
 from northstar.base.ports import free_port
@@ -276,10 +277,15 @@ def test_a_mistake_in_notify_yml_is_one_line(built, text, message):
 
 
 def test_a_report_comes_on_the_day_after_its_period():
-    assert reports_over(utc("2026-04-01T06:30:00")) == ["daily", "monthly", "quarterly"]
-    assert reports_over(utc("2026-05-01T06:30:00")) == ["daily", "monthly"]
-    assert reports_over(utc("2026-04-06T06:30:00")) == ["daily", "weekly"]
-    assert reports_over(utc("2026-01-01T06:30:00")) == ["daily", "monthly", "quarterly", "annual"]
+    assert reports_over(Calendar(), utc("2026-04-01T06:30:00")) == ["daily", "monthly", "quarterly"]
+    assert reports_over(Calendar(), utc("2026-05-01T06:30:00")) == ["daily", "monthly"]
+    assert reports_over(Calendar(), utc("2026-04-06T06:30:00")) == ["daily", "weekly"]
+    assert reports_over(Calendar(), utc("2026-01-01T06:30:00")) == ["daily", "monthly", "quarterly", "annual"]
+    # weeks from Sunday, and years from April
+    calendar = Calendar(first_weekday=6, first_month=4)
+    assert reports_over(calendar, utc("2026-04-05T06:30:00")) == ["daily", "weekly"]
+    assert reports_over(calendar, utc("2026-04-01T06:30:00")) == ["daily", "monthly", "quarterly", "annual"]
+    assert reports_over(calendar, utc("2026-01-01T06:30:00")) == ["daily", "monthly", "quarterly"]
 
 
 def test_reports_wait_for_the_night_and_for_the_morning(built):

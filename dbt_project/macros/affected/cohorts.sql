@@ -3,9 +3,9 @@
 {# The paying cohorts whose members changed: where a first MRR comes or goes, and where the account's other ones are, since it belongs
    to the company's cohort of the first of them. #}
 {% macro touched_paying_cohorts() -%}
-    select date_trunc('month', touched_at)::date as cohort_month from core.touched where fact = 'mrr_movements'
+    select {{ start_of('month', 'touched_at') }}::date as cohort_month from core.touched where fact = 'mrr_movements'
     union
-    select date_trunc('month', movement_date::timestamp)::date
+    select {{ start_of('month', 'movement_date::timestamp') }}::date
     from {{ ref('mrr_movements') }}
     where movement_type = 'new' and account_id in ({{ changed_keys('mrr_movements', 'account_id') }})
 {%- endmacro %}
@@ -13,7 +13,7 @@
 {# Cash of a touched month, whoever paid it, and all cash of a cohort whose members changed. #}
 {% macro affected__cohort_cash() %}
     with cohorts as (
-        select distinct date_trunc('month', movement_date::timestamp)::date as cohort_month from {{ ref('mrr_movements') }}
+        select distinct {{ start_of('month', 'movement_date::timestamp') }}::date as cohort_month from {{ ref('mrr_movements') }}
         where movement_type = 'new'
     ),
 
@@ -21,7 +21,7 @@
         {{ touched_paying_cohorts() }}
     )
 
-    select distinct cohorts.cohort_month, date_trunc('month', touched.touched_at)::date as paid_month
+    select distinct cohorts.cohort_month, {{ start_of('month', 'touched.touched_at') }}::date as paid_month
     from cohorts
     cross join core.touched as touched
     where touched.fact in ('fct_payments', 'fct_refunds')
@@ -41,11 +41,11 @@
     ),
 
     touched_months as (
-        select date_trunc('month', touched_at) as month from core.touched where fact in ('active_months', 'mrr_by_account')
+        select {{ start_of('month', 'touched_at') }} as month from core.touched where fact in ('active_months', 'mrr_by_account')
         union
         select month from months
         where month >= (
-            select date_trunc('month', min(touched_at)) from core.touched where fact in ('fct_payments', 'fct_refunds', 'first_sightings')
+            select {{ start_of('month', 'min(touched_at)') }} from core.touched where fact in ('fct_payments', 'fct_refunds', 'first_sightings')
         )
         union
         select month from months where period_end > timestamptz '{{ context.previous_as_of }}'
@@ -53,7 +53,7 @@
     ),
 
     touched_cohorts as (
-        select date_trunc('month', touched_at)::date as month from core.touched where fact = 'accounts'
+        select {{ start_of('month', 'touched_at') }}::date as month from core.touched where fact = 'accounts'
         union
         {{ touched_paying_cohorts() }}
     )

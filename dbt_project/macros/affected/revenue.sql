@@ -6,26 +6,26 @@
     union
     -- a month began: whoever pays has a row in it
     select account_id from {{ ref('account_mrr') }}
-    where date_trunc('month', timestamptz '{{ context.previous_as_of }}' - interval '1 microsecond')
-        < date_trunc('month', timestamptz '{{ context.as_of }}' - interval '1 microsecond')
+    where {{ start_of('month', "timestamptz '" ~ context.previous_as_of ~ "' - interval '1 microsecond'") }}
+        < {{ start_of('month', "timestamptz '" ~ context.as_of ~ "' - interval '1 microsecond'") }}
 {% endmacro %}
 
 {% macro affected__metrics_revenue() %}
     {{ derived_scope() }}
     union
     -- the last month of a quarter gives its ltv
-    select 'quarter', date_trunc('quarter', period_start)
+    select 'quarter', {{ start_of('quarter', 'period_start') }}
     from core.touched_periods where model = 'mrr_retention_by_period' and grain = 'month'
     union
     -- and another month is the last one when a month began
-    select 'quarter', date_trunc('quarter', period_start)
+    select 'quarter', {{ start_of('quarter', 'period_start') }}
     from {{ ref('periods') }} where grain = 'month' and period_end > timestamptz '{{ run_context().previous_as_of }}'
 {% endmacro %}
 
 {% macro affected__churn_reasons() %}
-    select date_trunc('month', touched_at)::date as month from core.touched where fact = 'mrr_movements'
+    select {{ start_of('month', 'touched_at') }}::date as month from core.touched where fact = 'mrr_movements'
     union
-    select date_trunc('month', movements.movement_date::timestamp)::date
+    select {{ start_of('month', 'movements.movement_date::timestamp') }}::date
     from {{ ref('mrr_movements') }} as movements
     inner join ({{ changed_rows('subscriptions') }}) as changed on movements.account_id = changed.account_id
     where movements.movement_type = 'churn'

@@ -27,7 +27,7 @@
         left join {{ this }} as old_sessions
             on a.application = old_sessions.application and a.session_id = old_sessions.session_id
         cross join lateral generate_series(
-            date_trunc('day', least(a.first_at, old_sessions.started_at)), greatest(a.last_at, old_sessions.ended_at), interval '1 day'
+            {{ start_of('day', 'least(a.first_at, old_sessions.started_at)') }}, greatest(a.last_at, old_sessions.ended_at), interval '1 day'
         ) as days (day)
     ) as d
     cross join lateral (

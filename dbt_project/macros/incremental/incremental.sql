@@ -122,7 +122,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
     {%- endif -%}
     {% for column in config.get('touches', []) %}
     insert into core.touched (fact, touched_at)
-    select distinct '{{ name }}', date_trunc('hour', {{ column }}::timestamptz) from {{ touching_rows }} where {{ column }} is not null;
+    select distinct '{{ name }}', {{ start_of('hour', column ~ '::timestamptz') }} from {{ touching_rows }} where {{ column }} is not null;
     {% endfor %}
     {% if 'period_start' in key %}
     insert into core.touched_periods (model, grain, period_start)
@@ -162,7 +162,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 
 {# The hours that changed rows of a landed entity touch. #}
 {% macro changed_hours(entity, columns) -%}
-    select distinct date_trunc('hour', t.touched_at::timestamptz) as touched_at
+    select distinct {{ start_of('hour', 't.touched_at::timestamptz') }} as touched_at
     from ({{ changed_rows(entity) }}) as c
     cross join lateral (values {% for column in columns %}(c.{{ column }}::timestamptz){{ ', ' if not loop.last }}{% endfor %}) as t (touched_at)
     where t.touched_at is not null
@@ -206,9 +206,9 @@ New periods and those that ended since the last publication are always among the
             {% for query in touched %} union {{ query }} {% endfor %}
         ) as t
         cross join lateral (values
-            ('hour', date_trunc('hour', touched_at)), ('day', date_trunc('day', touched_at)),
-            ('week', date_trunc('week', touched_at)), ('month', date_trunc('month', touched_at)),
-            ('quarter', date_trunc('quarter', touched_at))
+            ('hour', {{ start_of('hour', 'touched_at') }}), ('day', {{ start_of('day', 'touched_at') }}),
+            ('week', {{ start_of('week', 'touched_at') }}), ('month', {{ start_of('month', 'touched_at') }}),
+            ('quarter', {{ start_of('quarter', 'touched_at') }})
         ) as g (grain, period_start)
         union
         select grain, period_start from core.touched_periods where model in ({{ quoted(upstream) }})

@@ -148,7 +148,7 @@ be null}]. is_by_time: the changed rows have `touched_at`: each time of an entit
         {%- do columns.update({column:
             'related.' ~ column if rule.through
             else 'changed.' ~ column if column in known
-            else "date_trunc('hour', changed.touched_at)" if column.endswith('_hour') and (is_entity or is_by_time)
+            else start_of('hour', 'changed.touched_at') if column.endswith('_hour') and (is_entity or is_by_time)
             else 'changed.touched_at::date' if column.endswith('_on') and (is_entity or is_by_time)
             else none
         }) -%}

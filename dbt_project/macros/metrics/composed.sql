@@ -23,11 +23,6 @@ A part is {metric, column (what stands for it: numerator, denominator, value), f
         {% endif %}
 {%- endmacro %}
 
-{# How long a period of a grain is. #}
-{% macro length_of(grain) -%}
-    case {{ grain }} when 'quarter' then interval '3 months' else ('1 ' || {{ grain }})::interval end
-{%- endmacro %}
-
 {# How much earlier a part's period is. #}
 {% macro length_before(before, grain) -%}
     {%- if before == 'year_before' -%} interval '12 months' {%- else -%} {{ length_of(grain) }} {%- endif -%}

@@ -33,7 +33,7 @@ A model that aggregates by hand calls it beside its own SQL.
 {% macro all_grains() %}{{ return(['hour', 'day', 'week', 'month', 'quarter']) }}{% endmacro %}
 
 {% macro grain_starts(column, grains) -%}
-    (values {% for grain in grains %}('{{ grain }}', date_trunc('{{ grain }}', {{ column }})){{ ', ' if not loop.last }}{% endfor %})
+    (values {% for grain in grains %}('{{ grain }}', {{ start_of(grain, column) }}){{ ', ' if not loop.last }}{% endfor %})
 {%- endmacro %}
 
 {# The periods that this build computes. #}
@@ -82,7 +82,7 @@ A model that aggregates by hand calls it beside its own SQL.
     inner join (
         select grain, min(period_start) as first_start from affected_{{ model.name }} where grain in ({{ quoted(grains) }}) group by grain
     ) as built_grains on r.{{ at }} >= built_grains.first_start
-    cross join lateral (select built_grains.grain, date_trunc(built_grains.grain, r.{{ at }}) as period_start) as g
+    cross join lateral (select built_grains.grain, {{ start_of_each('built_grains.grain', 'r.' ~ at) }} as period_start) as g
     {% else %}
     cross join lateral {{ grain_starts('r.' ~ at, grains) }} as g (grain, period_start)
     {% endif %}
@@ -109,19 +109,19 @@ A model that aggregates by hand calls it beside its own SQL.
     select * from (
         with cube_by_{{ base }} as (
             select
-                date_trunc('{{ base }}', r.{{ at }}) as period_start,
+                {{ start_of(base, 'r.' ~ at) }} as period_start,
                 {{ segment_columns(segments) }},
                 {% for name, expression in measures.items() %}
                 {{ expression }} as {{ name }}{{ ',' if not loop.last }}
                 {% endfor %}
             from {{ relation }} as r
-            group by {{ segment_sets(segments, "date_trunc('" ~ base ~ "', r." ~ at ~ ')') }}
+            group by {{ segment_sets(segments, start_of(base, 'r.' ~ at)) }}
         )
         {%- for grain in all_grains() if grain != base and (grain in grains or grain == 'day') %},
 
         cube_by_{{ grain }} as (
             select
-                date_trunc('{{ grain }}', s.period_start) as period_start,
+                {{ start_of(grain, 's.period_start') }} as period_start,
                 s.application,
                 s.segment,
                 s.segment_value,
@@ -272,7 +272,7 @@ segment_value, first_at. is_first marks a series' first period, which always has
 {% macro first_rows(series_relation, grains) -%}
     select
         f.grain,
-        greatest(date_trunc(f.grain, s.first_at), f.first_start) as period_start,
+        greatest({{ start_of_each('f.grain', 's.first_at') }}, f.first_start) as period_start,
         s.application,
         s.segment,
         s.segment_value
@@ -468,7 +468,7 @@ key: the column of `relation` that names what stands (an account, a ticket), for
             cross join first_built as f
             inner join next_built as n
                 on f.grain = n.grain
-                and case when d.happened_at < f.first_start then f.first_start else date_trunc(f.grain, d.happened_at) end = n.period_start
+                and case when d.happened_at < f.first_start then f.first_start else {{ start_of_each('f.grain', 'd.happened_at') }} end = n.period_start
             where n.built_start is not null
         ),
 

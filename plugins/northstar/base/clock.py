@@ -1,8 +1,57 @@
 """Read times as people write them, and say which period a time is in."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 from northstar.base.errors import NorthstarError
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """How a company divides time; dbt_project/macros/engine/periods.sql does the same in SQL.
+
+    first_weekday: the day that weeks begin on, 0 (Monday) to 6. first_month: the month that the fiscal year begins in, 1 to 12.
+    """
+
+    first_weekday: int = 0
+    first_month: int = 1
+
+    def fiscal_year(self, moment: date) -> int:
+        """The number of the fiscal year that a moment is in: that of the calendar year in which it ends."""
+        return moment.year + (self.first_month > 1 and moment.month >= self.first_month)
+
+    def fiscal_quarter(self, moment: date) -> int:
+        """1 to 4."""
+        return self._months_into_year(moment) // 3 + 1
+
+    def _months_into_year(self, moment: date) -> int:
+        return (moment.month - self.first_month) % 12
+
+    def period_start(self, grain: str, moment: datetime) -> datetime:
+        """The start of the period (day, week, month, quarter or year, in UTC) that a moment is in. Raises ValueError for another grain."""
+        day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        match grain:
+            case "day":
+                return day
+            case "week":
+                return day - timedelta(days=(day.weekday() - self.first_weekday) % 7)
+            case "month":
+                return day.replace(day=1)
+            case "quarter":
+                return _month_before(day, self._months_into_year(day) % 3)
+            case "year":
+                return _month_before(day, self._months_into_year(day))
+        raise ValueError(f"no grain {grain}")
+
+    def last_period(self, grain: str, moment: datetime) -> tuple[datetime, datetime]:
+        """Start and end of the last period that was over at a moment, as `period_start` has them."""
+        end = self.period_start(grain, moment)
+        return self.period_start(grain, end - timedelta(microseconds=1)), end
+
+
+def _month_before(day: datetime, months: int) -> datetime:
+    years, month = divmod(day.month - 1 - months, 12)
+    return day.replace(year=day.year + years, month=month + 1, day=1)
 
 
 def parse_time(text: str | None) -> datetime:
@@ -21,26 +70,3 @@ def parse_time(text: str | None) -> datetime:
             raise NorthstarError(f"{text!r} has no time zone; write it like 2025-04-01T00:00:00Z")
         moment = moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC)
-
-
-def period_start(grain: str, moment: datetime) -> datetime:
-    """The start of the period (day, week, month, quarter or year, in UTC) that a moment is in. Raises ValueError for another grain."""
-    day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    match grain:
-        case "day":
-            return day
-        case "week":
-            return day - timedelta(days=day.weekday())
-        case "month":
-            return day.replace(day=1)
-        case "quarter":
-            return day.replace(day=1, month=day.month - (day.month - 1) % 3)
-        case "year":
-            return day.replace(day=1, month=1)
-    raise ValueError(f"no grain {grain}")
-
-
-def last_period(grain: str, moment: datetime) -> tuple[datetime, datetime]:
-    """Start and end of the last period that was over at a moment, as `period_start` has them."""
-    end = period_start(grain, moment)
-    return period_start(grain, end - timedelta(microseconds=1)), end

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 import fasteners
 from pydantic import Field, ValidationInfo, field_validator
 
+from northstar.base.clock import Calendar
 from northstar.base.config_files import Section, read_config_file, read_own_yaml, read_text, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
@@ -34,6 +35,7 @@ HOME_VERSION = 1
 OWN_DIRECTORIES = ("logs", "dbt", "airflow", "demo")
 # the seeds of the dbt project that a home may replace by a file of its own beside northstar.yml (docs/decisions.md, D160)
 REPLACEABLE_SEEDS = ("funnels", "targets")
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 SECRET_LOCK = threading.Lock()
 
 Days = Annotated[int, Field(strict=True, ge=1)]
@@ -60,6 +62,14 @@ class Rules(Section):
         0, strict=True, ge=0,
         description="give the smallest number of accounts that a segment may show, such as 5; 0 shows all",
     )  # fmt: skip
+    # the calendar of weeks, quarters and years (D292); days and months are those of UTC
+    first_weekday: Literal["monday", "sunday", "saturday"] = Field(
+        "monday", description="give the day that weeks begin on: monday, sunday or saturday"
+    )
+    fiscal_year_begins: int = Field(
+        1, strict=True, ge=1, le=12,
+        description="give the number of the month that the fiscal year, and with it a quarter, begins in: 1 (January) to 12",
+    )  # fmt: skip
     # when a missed target, or a trend, is an alert (docs/semantics.md): a share only where the whole Wilson interval of this confidence lies
     # beyond what it is compared with
     alert_confidence: float = Field(0.99, description="give 0.9, 0.95, 0.99 or 0.999")
@@ -75,6 +85,11 @@ class Rules(Section):
         90, strict=True, ge=1,
         description="give the days after which a target that is still missed is no alert any more, such as 90",
     )  # fmt: skip
+
+    @property
+    def calendar(self) -> Calendar:
+        """How the company divides time."""
+        return Calendar(WEEKDAYS.index(self.first_weekday), self.fiscal_year_begins)
 
     @field_validator("alert_confidence")
     @classmethod

@@ -59,9 +59,17 @@ def rule_values(settings: Settings) -> RuleValues:
     return values
 
 
+def changed_rules(old: RuleValues, new: RuleValues) -> frozenset[str]:
+    """The names of the rules that have another value. A rule that was not known yet had its default."""
+    defaults = Rules().model_dump(mode="json")
+    return frozenset(
+        name for name in Rules.model_fields if old.get(name, defaults[name]) != new.get(name, defaults[name])
+    )
+
+
 def compare(old: Code, new: Code, own_seeds: frozenset[str] = frozenset()) -> Differences:
     """What `new` builds differently from `old`. own_seeds: the names of the seeds that are files of the home, old or new."""
-    rules = frozenset(name for name in Rules.model_fields if old.rules.get(name) != new.rules.get(name))
+    rules = changed_rules(old.rules, new.rules)
     differences = Differences(rules=rules)
     for unique_id, node in new.manifest["nodes"].items():
         if node["resource_type"] == "seed":

@@ -40,7 +40,7 @@ COLUMNS = {
     ),
     "periods": (
         "bigint not null default 1",
-        "number of complete periods; for a series that begins earlier or later, vanishes or changes its state, all of them, and period_start is the first",
+        "number of complete periods; for a series that begins earlier or later, vanishes, changes its state or has periods that begin on another day, all of them, and period_start is the first",
     ),
     "reasons": (
         "text[]",
@@ -54,6 +54,24 @@ IMPLIED_VALUE = """
 KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 
 
+# periods of the last version that the candidate cuts otherwise, because weeks or quarters begin on another day; `dim_periods` may be merged already
+OTHER_PERIODS = """
+    create temp table other_periods on commit drop as
+    select grain, period_start, period_end from (
+        select grain, period_start, period_end from marts.dim_periods
+        union all select grain, period_start, period_end from marts_history.dim_periods where _to_version = {version}
+    ) as published
+    where grain in ('week', 'quarter') and (grain, period_start) not in (select grain, period_start from marts_candidate.dim_periods)
+        and period_start < (select max(period_start) from marts_candidate.dim_periods where grain = 'day')
+"""
+# and then all that readers had: without the periods that are new in the other periods' place
+SHOWN_PERIODS = """
+    create temp table shown_periods on commit drop as
+    select grain, period_start, period_end from marts.dim_periods
+    where not (grain in (select grain from other_periods) and _version = {version})
+        and (grain, period_start) not in (select grain, period_start from other_periods)
+    union all select grain, period_start, period_end from other_periods
+"""
 # restated points: in a complete period of a series that exists before and after, the value appeared, disappeared or changed
 POINTS = f"""
     select k.series_id, o.metric_id, o.grain, k.period_start, o.application, o.segment, o.segment_value,
@@ -68,16 +86,17 @@ POINTS = f"""
         and (n.holds_until is null or k.period_start < n.holds_until)
     join marts.metrics as om on om.metric_id = o.metric_id
     join marts_candidate.metrics as nm on nm.metric_id = o.metric_id
-    join marts.dim_periods as p on p.grain = o.grain and p.period_start = k.period_start
+    join {{periods}} as p on p.grain = o.grain and p.period_start = k.period_start
     left join removed as r on r.series_id = k.series_id and r.period_start = k.period_start
     left join added as a on a.series_id = k.series_id and a.period_start = k.period_start
     left join marts.metric_points as published on r.series_id is not null
         and published.series_id = k.series_id and published.period_start = k.period_start
     where p.period_end + om.window_days * interval '24 hours' <= {{as_of}}
+        and (o.grain, k.period_start) not in (select grain, period_start from other_periods)
         and case when r.series_id is not null then r.value else {IMPLIED_VALUE.format(s="o", m="om")} end
         is distinct from case when a.series_id is not null then a.value else {IMPLIED_VALUE.format(s="n", m="nm")} end
 """
-# restated series: one that begins earlier or later, vanishes or changes its state; one row, with the values of the first period that differs
+# restated series: one that begins earlier or later, vanishes, changes its state or has other periods; one row, with the values of the first period that differs
 SERIES = f"""
     with published_series as (
         select series_id, state, holds_from, holds_until from marts.metric_series
@@ -92,6 +111,8 @@ SERIES = f"""
         select o.series_id from marts.metric_series as o join marts.metrics as om on om.metric_id = o.metric_id
         join marts_candidate.metrics as nm on nm.metric_id = o.metric_id
         where {IMPLIED_VALUE.format(s="o", m="om")} is distinct from {IMPLIED_VALUE.format(s="o", m="nm")}
+        union
+        select series_id from marts.metric_series where grain in (select grain from other_periods)
     ),
     affected_series as (
         select distinct on (series_id) series_id, metric_id, grain, application, segment, segment_value, first_from
@@ -108,13 +129,13 @@ SERIES = f"""
     differences as (
         select affected_series.*, p.period_start, p.period_end, p.period_end + om.window_days * interval '24 hours' as complete_at,
             case when v.series_id is not null then v.value else {IMPLIED_VALUE.format(s="o", m="om")} end as old_value,
-            case when n.state is null or n.state = 'small_group' then null when a.series_id is not null then a.value
+            case when other.grain is not null or n.state is null or n.state = 'small_group' then null when a.series_id is not null then a.value
                 when v.series_id is not null and r.series_id is null then v.value else {IMPLIED_VALUE.format(s="n", m="nm")} end as new_value,
             v._version
         from affected_series
         join marts.metrics as om on om.metric_id = affected_series.metric_id
         left join marts_candidate.metrics as nm on nm.metric_id = affected_series.metric_id
-        join marts.dim_periods as p on p.grain = affected_series.grain and p.period_start >= affected_series.first_from
+        join {{periods}} as p on p.grain = affected_series.grain and p.period_start >= affected_series.first_from
         left join published_series as o on o.series_id = affected_series.series_id and o.holds_from <= p.period_start
             and (o.holds_until is null or p.period_start < o.holds_until)
         left join candidate_series as n on n.series_id = affected_series.series_id and n.holds_from <= p.period_start
@@ -122,7 +143,9 @@ SERIES = f"""
         left join marts.metric_points as v on v.series_id = affected_series.series_id and v.period_start = p.period_start and o.state is not null
         left join removed as r on r.series_id = affected_series.series_id and r.period_start = p.period_start
         left join added as a on a.series_id = affected_series.series_id and a.period_start = p.period_start
-        where p.period_end + om.window_days * interval '24 hours' <= {{as_of}} and (o.state is distinct from n.state or v.series_id is null
+        left join other_periods as other on other.grain = p.grain and other.period_start = p.period_start
+        where p.period_end + om.window_days * interval '24 hours' <= {{as_of}} and (other.grain is not null
+            and case when v.series_id is not null then v.value else {IMPLIED_VALUE.format(s="o", m="om")} end is not null or o.state is distinct from n.state or v.series_id is null
             and a.series_id is null and {IMPLIED_VALUE.format(s="o", m="om")} is distinct from {IMPLIED_VALUE.format(s="n", m="nm")})
     )
     select series_id, metric_id, grain, min(period_start), application, segment, segment_value,
@@ -155,10 +178,17 @@ def record_restatements(
     is_backfill: then a change that no changed row explains gets the reason `backfill`. Returns how many values were restated; a series counts
     as one.
     """
-    connection.execute("drop table if exists pg_temp.restated, pg_temp.first_shown")
+    connection.execute(
+        "drop table if exists pg_temp.restated, pg_temp.first_shown, pg_temp.other_periods, pg_temp.shown_periods"
+    )
+    connection.execute(OTHER_PERIODS.format(version=version))
+    periods = "marts.dim_periods"
+    if fetch_one(connection.execute("select exists (select from other_periods) as any"))["any"]:
+        connection.execute(SHOWN_PERIODS.format(version=version))
+        periods = "shown_periods"
     as_of = f"timestamptz '{previous_publication['as_of'].isoformat()}'"
-    connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of)}")
-    connection.execute(f"insert into restated {SERIES.format(as_of=as_of)}")
+    connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of, periods=periods)}")
+    connection.execute(f"insert into restated {SERIES.format(as_of=as_of, periods=periods)}")
     restated_count: int = fetch_one(connection.execute("select count(*) as n from restated"))["n"]
     if not restated_count:
         return 0

@@ -15,6 +15,7 @@ from typing import Any, TypedDict, TypeVar, cast
 import pandas as pd
 import psycopg
 
+from northstar.base.clock import Calendar
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.use.words import Chance
@@ -96,6 +97,11 @@ class Marts:
     def currency(self) -> str:
         """The reporting currency."""
         return self.settings.rules.reporting_currency
+
+    @property
+    def calendar(self) -> Calendar:
+        """How the company divides time."""
+        return self.settings.rules.calendar
 
     def published(self) -> Published | None:
         """The newest published version, or None before the first."""

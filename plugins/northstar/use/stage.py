@@ -19,7 +19,7 @@ def evaluate_alerts(settings: Settings, progress: Progress = print) -> None:
 def due_reports(settings: Settings, at: datetime, is_by_hand: bool, progress: Progress = print) -> list[str]:
     """The names of the reports to send at a moment: by hand, those whose period ended in the day before, sent or not."""
     if is_by_hand:
-        return reports_over(at)
+        return reports_over(settings.rules.calendar, at)
     due, waiting = reports_due(settings, at)
     if waiting:
         progress(waiting)

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypedDict
 
+from northstar.base.clock import Calendar
 from northstar.warehouse.rows import Row
 
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
@@ -28,13 +29,16 @@ UPPER = (
     "cpu",
     "ai",
 )
-PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y", "year": "%Y"}
+PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y"}
 
 
-def period(moment: date, grain: str) -> str:
-    """A period by its first moment, in words."""
+def period(moment: date, grain: str, calendar: Calendar) -> str:
+    """A period by its first moment, in words. A fiscal year that is no calendar year is called FY and the year that it ends in."""
+    year = f"{'FY' if calendar.first_month > 1 else ''}{calendar.fiscal_year(moment)}"
     if grain == "quarter":
-        return f"Q{(moment.month - 1) // 3 + 1} {moment.year}"
+        return f"Q{calendar.fiscal_quarter(moment)} {year}"
+    if grain == "year":
+        return year
     return f"{moment:{PERIOD[grain]}}"
 
 

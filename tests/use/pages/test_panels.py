@@ -9,6 +9,7 @@ import pandas as pd
 import psycopg
 import pytest
 
+from northstar.base.clock import Calendar
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_change, format_value
 from northstar.base.settings import ROOT
@@ -25,7 +26,7 @@ from northstar.use.pages.panels import cards, line
 from northstar.use.pages.panels.drawing import axis_start
 from northstar.use.words import period, title_of
 from northstar.warehouse import db
-from tests.support import select
+from tests.support import select, utc
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_panels.csv").open()))
 PANELS = [panel for page in read_pages() for panel in page["panels"]]
@@ -196,9 +197,13 @@ def test_a_period_that_has_hardly_begun_is_not_drawn(painter):
 
 def test_what_is_told_of_a_metric_says_how_fresh_it_is(painter):
     known, marts = painter.marts.catalogue(), painter.marts
-    told = description(known["mrr"], marts.targets("all"), "USD", marts.coverage("mrr"), pd.DataFrame(), {}).children
+    told = description(
+        known["mrr"], marts.targets("all"), "USD", marts.calendar, marts.coverage("mrr"), pd.DataFrame(), {}
+    ).children
     assert "complete up to Feb 2026." in told
-    missing = description(known["ltv"], marts.targets("all"), "USD", marts.coverage("ltv"), pd.DataFrame(), {}).children
+    missing = description(
+        known["ltv"], marts.targets("all"), "USD", marts.calendar, marts.coverage("ltv"), pd.DataFrame(), {}
+    ).children
     assert "Missing values by reason: " in missing
 
 
@@ -306,9 +311,20 @@ def test_changes_periods_titles_and_grains():
     assert format_change(110, 100, "count") == "+10.0 %" and format_change(12.5, 13.0, "percent") == "-0.5 points"
     assert format_change(1, None, "count") == format_change(1, 0, "count") == ""
     moment = datetime(2026, 4, 6, 15, tzinfo=UTC)
-    assert [period(moment, g) for g in ("hour", "day", "week", "month", "quarter")] == [
+    assert [period(moment, g, Calendar()) for g in ("hour", "day", "week", "month", "quarter")] == [
         "6 Apr 15:00", "6 Apr 2026", "week of 6 Apr 2026", "Apr 2026", "Q2 2026",
     ]  # fmt: skip
+    # a fiscal year is called by the year in which it ends
+    february = Calendar(first_month=2)
+    assert [period(utc(day), "quarter", february) for day in ("2025-11-01", "2026-02-01", "2026-11-01")] == [
+        "Q4 FY2026",
+        "Q1 FY2027",
+        "Q4 FY2027",
+    ]
+    assert [
+        period(utc(day), "year", calendar)
+        for day, calendar in (("2026-01-01", Calendar()), ("2025-04-01", Calendar(first_month=4)))
+    ] == ["2026", "FY2026"]
     assert title_of("ltv_cac_ratio") == "LTV CAC ratio" and title_of("retention_d30") == "Retention d30"
     assert (
         nearest("day", ["month", "quarter"]) == "month"

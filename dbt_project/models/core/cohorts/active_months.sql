@@ -4,10 +4,10 @@
     time_dependent=false, materialized='incremental', unique_key=['account_id', 'application', 'month'],
     affected_by=['account_id', 'month'],
     scope_of={
-        'active_accounts': {'month': "date_trunc('month', activity_on::timestamp)::date"},
+        'active_accounts': {'month': start_of('month', 'activity_on::timestamp') ~ '::date'},
         'accounts': {
             'through': 'active_accounts', 'on': 'account_id',
-            'month': "date_trunc('month', related.activity_on::timestamp)::date",
+            'month': start_of('month', 'related.activity_on::timestamp') ~ '::date',
         },
     },
     touches=['month'],
@@ -17,10 +17,10 @@
 select
     active.account_id,
     coalesce(active.home_application, active.application) as application,
-    date_trunc('month', active.activity_on::timestamp)::date as month,
+    {{ start_of('month', 'active.activity_on::timestamp') }}::date as month,
     active.account_type,
-    date_trunc('month', accounts.created_at)::date as cohort_month
+    {{ start_of('month', 'accounts.created_at') }}::date as cohort_month
 from {{ rows_of_affected(ref('active_accounts'), ['account_id']) }} as active
 left join {{ ref('accounts') }} as accounts on active.account_id = accounts.account_id
-where {{ only_affected("active.account_id, date_trunc('month', active.activity_on::timestamp)::date") }}
+where {{ only_affected('active.account_id, ' ~ start_of('month', 'active.activity_on::timestamp') ~ '::date') }}
 group by 1, 2, 3, 4, 5

@@ -25,9 +25,9 @@ with cash as (
 select
     payers.application,
     payers.cohort_month,
-    date_trunc('month', cash.created_at)::date as paid_month,
+    {{ start_of('month', 'cash.created_at') }}::date as paid_month,
     sum(cash.amount * {{ rule_by_application('gross_margin', 'cash.application', 0.8) }}) as margin
 from {{ ref('payers') }} as payers
 inner join cash on payers.account_id = cash.account_id and payers.source_application = cash.application
-where {{ only_affected("payers.cohort_month, date_trunc('month', cash.created_at)::date") }}
+where {{ only_affected('payers.cohort_month, ' ~ start_of('month', 'cash.created_at') ~ '::date') }}
 group by 1, 2, 3

@@ -6,7 +6,7 @@ with first_payments as (
     select
         application,
         account_id,
-        date_trunc('month', movement_date::timestamp)::date as cohort_month
+        {{ start_of('month', 'movement_date::timestamp') }}::date as cohort_month
     from {{ ref('mrr_movements') }}
     where movement_type = 'new'
 )

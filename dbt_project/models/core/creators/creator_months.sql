@@ -27,7 +27,7 @@ rates as (
 select
     earnings.creator_id,
     coalesce(accounts.application, earnings.application) as application,
-    date_trunc('month', earnings.earned_on::timestamptz) as month,
+    {{ start_of('month', 'earnings.earned_on::timestamptz') }} as month,
     sum({{ major_units('earnings.amount', 'currencies.exponent') }} * {{ reporting_rate('earnings.currency', 'rates.rate') }})
         as amount_reporting
 from earnings

@@ -6,7 +6,7 @@
 ) }}
 
 with events as (
-    {{ events_in_hours("date_trunc('hour', occurred_at)") }}
+    {{ events_in_hours(start_of('hour', 'occurred_at')) }}
 ),
 
 goals as (

@@ -38,8 +38,8 @@ churn_rates as (
     cross join lateral (values
         ('month', retention.period_start),
         ('quarter', case when retention.period_start = least(
-            date_trunc('quarter', retention.period_start) + interval '2 months', date_trunc('month', {{ as_of() }} - interval '1 microsecond')
-        ) then date_trunc('quarter', retention.period_start) end)
+            {{ start_of('quarter', 'retention.period_start') }} + interval '2 months', {{ start_of('month', as_of() ~ " - interval '1 microsecond'") }}
+        ) then {{ start_of('quarter', 'retention.period_start') }} end)
     ) as reported (grain, period_start)
     where retention.grain = 'month' and reported.period_start is not null
 ),

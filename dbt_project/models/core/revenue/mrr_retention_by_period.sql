@@ -35,7 +35,7 @@ month_bases as (
 ),
 
 last_month as (
-    select date_trunc('month', {{ as_of() }} - interval '1 microsecond')::date as month
+    select {{ start_of('month', as_of() ~ " - interval '1 microsecond'") }}::date as month
 ),
 
 quarter_bases as (
@@ -54,7 +54,7 @@ quarter_bases as (
         on opening.account_id = closing.account_id
         and opening.application = closing.application
         and closing.month = least((opening.month + interval '2 months')::date, last_month.month)
-    where opening.mrr_at_start_exact > 0 and opening.month = date_trunc('quarter', opening.month::timestamp)::date
+    where opening.mrr_at_start_exact > 0 and opening.month = {{ start_of('quarter', 'opening.month::timestamp') }}::date
 ),
 
 series as (

@@ -11,7 +11,7 @@ with events as (
 
 select
     application,
-    date_trunc('hour', occurred_at) as event_hour,
+    {{ start_of('hour', 'occurred_at') }} as event_hour,
     event_name,
     case when event_name = 'tool.invoked' then left(coalesce({{ json_text('properties', 'tool') }}, '(unknown)'), 100) else '' end as tool,
     count(*) as events,

@@ -8,8 +8,8 @@
 select
     application,
     coalesce(channel, '(unknown)') as channel,
-    date_trunc('hour', sent_at) as message_hour,
+    {{ start_of('hour', 'sent_at') }} as message_hour,
     count(*) as messages
 from {{ ref('stg_messages') }}
-where {{ only_affected("date_trunc('hour', sent_at)") }}
+where {{ only_affected(start_of('hour', 'sent_at')) }}
 group by 1, 2, 3

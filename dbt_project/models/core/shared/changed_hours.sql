@@ -17,11 +17,15 @@ with replaced as (
         and {{ 'true' if context.previous_as_of else 'false' }}
 )
 
+{% set changed_at -%}
+(row ->> case entity
+        {% for entity, columns in entity_times().items() %}when '{{ entity }}' then '{{ columns.own }}' {% endfor %}end)::timestamptz
+{%- endset %}
 {% for entity, columns in entity_times().items() %}
 select distinct
     '{{ entity }}' as entity,
     'late_rows' as kind,
-    date_trunc('hour', {{ columns.own }}::timestamptz) as changed_hour
+    {{ start_of('hour', columns.own ~ '::timestamptz') }} as changed_hour
 from {{ source('staging', entity) }}
 where _batch_id > {{ context.since_batch_id }}
     and {{ columns.own }} < {% if context.previous_as_of %}timestamptz '{{ context.previous_as_of }}'{% else %}null{% endif %}
@@ -35,6 +39,5 @@ union all
 select distinct
     entity,
     case when is_erased then 'erasure' else 'correction' end,
-    date_trunc('hour', (row ->> case entity
-        {% for entity, columns in entity_times().items() %}when '{{ entity }}' then '{{ columns.own }}' {% endfor %}end)::timestamptz)
+    {{ start_of('hour', changed_at) }}
 from replaced

@@ -66,5 +66,5 @@ select
 from history
 cross join grains
 cross join lateral generate_series(
-    date_trunc(grains.grain, history.first_at), {{ as_of() }} - interval '1 microsecond', grains.step
+    {{ start_of_each('grains.grain', 'history.first_at') }}, {{ as_of() }} - interval '1 microsecond', grains.step
 ) as period_start

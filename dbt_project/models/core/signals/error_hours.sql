@@ -13,7 +13,7 @@ select
     application,
     coalesce(service, '(unknown)') as service,
     level,
-    date_trunc('hour', occurred_at) as error_hour,
+    {{ start_of('hour', 'occurred_at') }} as error_hour,
     count(*) as errors
 from errors
 group by 1, 2, 3, 4

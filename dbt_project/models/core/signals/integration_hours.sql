@@ -13,7 +13,7 @@ select
     application,
     integration,
     coalesce(kind, '(unknown)') as kind,
-    date_trunc('hour', occurred_at) as call_hour,
+    {{ start_of('hour', 'occurred_at') }} as call_hour,
     count(*) as calls,
     count(*) filter (where succeeded) as succeeded
 from calls

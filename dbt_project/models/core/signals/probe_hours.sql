@@ -13,7 +13,7 @@ select
     application,
     service,
     coalesce(is_third_party, false) as is_third_party,
-    date_trunc('hour', checked_at) as checked_hour,
+    {{ start_of('hour', 'checked_at') }} as checked_hour,
     count(*) as checks,
     count(*) filter (where is_up) as up
 from checks

@@ -11,7 +11,7 @@ with statements as (
 
 select
     application,
-    date_trunc('hour', window_start) as query_hour,
+    {{ start_of('hour', 'window_start') }} as query_hour,
     sum(calls) as calls,
     sum(total_ms) as total_ms,
     sum(slow_calls) as slow_calls

@@ -13,7 +13,7 @@ select
     application,
     service,
     coalesce(route, '(unknown)') as route,
-    date_trunc('hour', occurred_at) as request_hour,
+    {{ start_of('hour', 'occurred_at') }} as request_hour,
     count(*) as requests,
     count(*) filter (where status_code between 500 and 599) as failed,
     count(*) filter (where is_critical) as critical,

@@ -12,10 +12,10 @@ with requests as (
 
 select
     case when grouping(application) = 1 then 'all' else application end as application,
-    date_trunc('hour', occurred_at) as request_hour,
+    {{ start_of('hour', 'occurred_at') }} as request_hour,
     count(*) as requests,
     count(duration_ms) as timed_requests,
     percentile_cont(0.95) within group (order by duration_ms) as p95_ms
 from requests
 where service = 'api'
-group by grouping sets ((date_trunc('hour', occurred_at), application), (date_trunc('hour', occurred_at)))
+group by grouping sets (({{ start_of('hour', 'occurred_at') }}, application), ({{ start_of('hour', 'occurred_at') }}))

@@ -12,7 +12,7 @@ with samples as (
 select
     application,
     resource,
-    date_trunc('hour', sampled_at) as sampled_hour,
+    {{ start_of('hour', 'sampled_at') }} as sampled_hour,
     sum(cpu_percent) as cpu_percent,
     count(cpu_percent) as cpu_samples,
     sum(memory_percent) as memory_percent,

@@ -31,9 +31,9 @@ parts as (
     from states
     cross join lateral generate_series(
         {% if is_incremental() %}
-        greatest(date_trunc('hour', states.held_from), (select min(state_hour) from affected_state_hours)),
+        greatest({{ start_of('hour', 'states.held_from') }}, (select min(state_hour) from affected_state_hours)),
         {% else %}
-        date_trunc('hour', states.held_from),
+        {{ start_of('hour', 'states.held_from') }},
         {% endif %}
         states.held_until - interval '1 microsecond', interval '1 hour'
     ) as hours (state_hour)

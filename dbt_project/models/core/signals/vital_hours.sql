@@ -13,7 +13,7 @@ select
     application,
     coalesce(device, '(unknown)') as device,
     coalesce(page, '(unknown)') as page,
-    date_trunc('hour', occurred_at) as load_hour,
+    {{ start_of('hour', 'occurred_at') }} as load_hour,
     sum(lighthouse_score) as lighthouse_score,
     count(lighthouse_score) as lighthouse_loads,
     sum(accessibility_score) as accessibility_score,

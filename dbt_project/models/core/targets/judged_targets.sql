@@ -7,7 +7,7 @@ with targets as (
 first_days as (
     select
         application,
-        date_trunc('day', min(created_at)) as first_day
+        {{ start_of('day', 'min(created_at)') }} as first_day
     from {{ ref('accounts') }}
     group by application
 ),

@@ -22,8 +22,8 @@ with appeared as (
 begun as (
     select
         appeared.*,
-        date_trunc(appeared.grain, coverage.measured_from) as measured_from,
-        coalesce(date_trunc(appeared.grain, coverage.measured_from) > appeared.period_start, true) as is_late
+        {{ start_of_each('appeared.grain', 'coverage.measured_from') }} as measured_from,
+        coalesce({{ start_of_each('appeared.grain', 'coverage.measured_from') }} > appeared.period_start, true) as is_late
     from appeared
     left join {{ ref('metric_coverage') }} as coverage
         on appeared.metric_id = coverage.metric_id and appeared.application = coverage.application

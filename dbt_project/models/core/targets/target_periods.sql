@@ -13,7 +13,7 @@ with targets as (
 scope as (
     select
         grain,
-        min(period_start) - 8 * case grain when 'quarter' then interval '3 months' else ('1 ' || grain)::interval end as begins_at
+        min(period_start) - 8 * {{ length_of('grain') }} as begins_at
     from affected_target_periods
     group by grain
 ),
@@ -94,8 +94,7 @@ select
     targets.target_id,
     compared.grain,
     compared.period_start,
-    compared.period_start + case compared.grain when 'quarter' then interval '3 months' else ('1 ' || compared.grain)::interval end
-        as period_end,
+    compared.period_start + {{ length_of('compared.grain') }} as period_end,
     targets.application,
     compared.numerator,
     compared.denominator,

@@ -13,7 +13,7 @@ with stages as (
 ),
 
 events as (
-    {{ events_in_hours("date_trunc('hour', occurred_at)") }}
+    {{ events_in_hours(start_of('hour', 'occurred_at')) }}
 )
 
 select

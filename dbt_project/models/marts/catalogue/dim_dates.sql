@@ -13,12 +13,12 @@ select
     extract(year from days.day)::int as calendar_year,
     extract(quarter from days.day)::int as calendar_quarter,
     extract(month from days.day)::int as calendar_month,
-    date_trunc('week', days.day)::date as week_starts_on,
-    date_trunc('month', days.day)::date as month_starts_on,
-    date_trunc('quarter', days.day)::date as quarter_starts_on,
+    {{ start_of('week', 'days.day') }}::date as week_starts_on,
+    {{ start_of('month', 'days.day') }}::date as month_starts_on,
+    {{ start_of('quarter', 'days.day') }}::date as quarter_starts_on,
     extract(isodow from days.day) > 5 as is_weekend
 from history
 cross join lateral generate_series(
-    history.started_on::timestamp, date_trunc('year', ({{ as_of() }})::timestamp) + interval '2 years' - interval '1 day',
+    history.started_on::timestamp, {{ start_of('year', '(' ~ as_of() ~ ')::timestamp') }} + interval '2 years' - interval '1 day',
     interval '1 day'
 ) as days (day)

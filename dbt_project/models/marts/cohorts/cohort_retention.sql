@@ -20,7 +20,7 @@ sightings as (
     select
         need,
         application,
-        date_trunc('month', first_at)::date as month
+        {{ start_of('month', 'first_at') }}::date as month
     from {{ ref('first_sightings') }}
 ),
 
@@ -31,10 +31,10 @@ accounts as (
 activity_sizes as (
     select
         case when grouping(application) = 1 then 'all' else application end as application,
-        date_trunc('month', created_at)::date as cohort_month,
+        {{ start_of('month', 'created_at') }}::date as cohort_month,
         count(*) as cohort_size
     from accounts
-    group by grouping sets ((application, date_trunc('month', created_at)::date), (date_trunc('month', created_at)::date))
+    group by grouping sets ((application, {{ start_of('month', 'created_at') }}::date), ({{ start_of('month', 'created_at') }}::date))
 ),
 
 activity_retained as (

@@ -3,19 +3,19 @@
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'month', 'from_event', 'to_event'], affected_by=['month'],
-    scope_of={'path_days': {'month': "date_trunc('month', day::timestamp)::date"}},
+    scope_of={'path_days': {'month': start_of('month', 'day::timestamp') ~ '::date'}},
     indexes=[{'columns': ['month']}]
 ) }}
 
 with steps as (
     select
         application,
-        date_trunc('month', day::timestamp)::date as month,
+        {{ start_of('month', 'day::timestamp') }}::date as month,
         from_event,
         to_event,
         sum(sessions)::bigint as sessions
     from {{ ref('path_days') }}
-    where {{ only_affected("date_trunc('month', day::timestamp)::date") }}
+    where {{ only_affected(start_of('month', 'day::timestamp') ~ '::date') }}
     group by 1, 2, 3, 4
 )
 

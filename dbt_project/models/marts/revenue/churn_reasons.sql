@@ -8,7 +8,7 @@
 with churned as (
     select
         *,
-        date_trunc('month', movement_date::timestamp)::date as month
+        {{ start_of('month', 'movement_date::timestamp') }}::date as month
     from {{ ref('mrr_movements') }}
     where movement_type = 'churn'
 ),

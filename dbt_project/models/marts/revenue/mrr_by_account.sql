@@ -15,7 +15,7 @@ with spells as (
 ),
 
 this_month as (
-    select date_trunc('month', {{ as_of() }} - interval '1 microsecond')::date as month
+    select {{ start_of('month', as_of() ~ " - interval '1 microsecond'") }}::date as month
 ),
 
 month_ends as (
@@ -30,7 +30,7 @@ month_ends as (
     from spells
     cross join this_month
     cross join lateral generate_series(
-        date_trunc('month', spells.changed_on::timestamp), date_trunc('month', spells.last_on::timestamp), interval '1 month'
+        {{ start_of('month', 'spells.changed_on::timestamp') }}, {{ start_of('month', 'spells.last_on::timestamp') }}, interval '1 month'
     ) as months (month)
     where spells.last_on >= (months.month + interval '1 month')::date - 1
         or (months.month::date = this_month.month and spells.next_changed_on is null)

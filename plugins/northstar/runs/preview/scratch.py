@@ -35,6 +35,7 @@ from northstar.build.differences import (
     RuleValues,
     causes_of,
     certificate_rules,
+    changed_rules,
     is_same_sql,
     read_code,
     rule_values,
@@ -154,7 +155,7 @@ def _changed(
     dbt: ParsedProject, old: Code, new: Manifest, rules: RuleValues, own_seeds: frozenset[str] | set[str]
 ) -> dict[str, Causes]:
     """{name: causes} of the models and seeds that build something else than the published version did."""
-    changed_rules = frozenset(name for name in rules if old.rules.get(name) != rules[name])
+    rules_with_another_value = changed_rules(old.rules, rules)
     changed: dict[str, Causes] = {}
     suspects: dict[str, Causes] = {}
     for unique_id, node in _nodes(new).items():
@@ -164,7 +165,7 @@ def _changed(
         elif node["resource_type"] == "seed":
             if before["checksum"] != node["checksum"]:
                 changed[node["name"]] = frozenset({SETTING if node["name"] in own_seeds else DEFINITION})
-        elif causes := causes_of(node, old.manifest, new, changed_rules):
+        elif causes := causes_of(node, old.manifest, new, rules_with_another_value):
             suspects[node["name"]] = causes
     changed |= _withholding(old.manifest, new, old.rules, rules)
     if suspects := {name: causes for name, causes in suspects.items() if name not in changed}:

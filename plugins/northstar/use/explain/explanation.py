@@ -441,7 +441,7 @@ def _require_measured(
     if fetch_one(connection.execute("select to_regclass('marts.metric_coverage') as t"))["t"] is None:
         return
     coverage = connection.execute(
-        "select stands_on, lacking, measured_from, date_trunc(%s, measured_from) > %s::timestamptz as is_later "
+        "select stands_on, lacking, measured_from, measured_from >= (select period_end from marts.dim_periods where grain = %s and period_start = %s) as is_later "
         "from marts.metric_coverage where metric_id = %s and application = %s",
         [grain, period, metric_id, application],
     ).fetchone()

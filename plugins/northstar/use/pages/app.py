@@ -143,6 +143,7 @@ def metric_description(
         entry,
         marts.targets(application),
         marts.currency,
+        marts.calendar,
         marts.coverage(metric),
         expected,
         marts.expectations(metric),
@@ -190,7 +191,7 @@ def restatements_table(data_frame: pd.DataFrame, metric: str = "mrr", applicatio
         metric=metric, application=application,
     )  # fmt: skip
     rows = [
-        {"period": period(r["period_start"], r["grain"]), "grain": r["grain"], "segment": r["segment_value"] or "total",
+        {"period": period(r["period_start"], r["grain"], painter().marts.calendar), "grain": r["grain"], "segment": r["segment_value"] or "total",
          "old value": format_value(r["old_value"], r["unit"]), "new value": format_value(r["new_value"], r["unit"]), "from version": r["old_version"],
          "to version": r["new_version"], "reason": restatement_reasons(r)}
         for r in frame.to_dict("records")
@@ -234,7 +235,7 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
         rows.append({
             "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
             "newest": format_value(value["value"], entry["unit"], painter().marts.currency) if value else "-",
-            "period": period(value["period_start"], value["grain"]) if value else "", "zone": zones,
+            "period": period(value["period_start"], value["grain"], marts.calendar) if value else "", "zone": zones,
             "null reason": what_to_land(lacking[metric]) if metric in lacking else (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
         })  # fmt: skip
     names = ["metric", "newest", "period", "zone", "definition", "domain", "level", "null reason", "owner"]

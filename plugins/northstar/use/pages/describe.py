@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from dash import dcc, html
 
+from northstar.base.clock import Calendar
 from northstar.base.formats import format_value
 from northstar.build.lineage import METRIC, Lineage, Origin
 from northstar.use.lineage.text import by_relation
@@ -46,6 +47,7 @@ def description(
     entry: Metric,
     targets: pd.DataFrame,
     currency: str,
+    calendar: Calendar,
     coverage: Coverage | None,
     forecasts: pd.DataFrame,
     chances: dict[str, Chance],
@@ -61,7 +63,7 @@ def description(
              f"requirements {entry.get('requirement_refs') or '-'}"]  # fmt: skip
     if coverage and coverage["last_complete"]:
         first, last = (
-            period(datetime.fromisoformat(moment), coverage["grain"])
+            period(datetime.fromisoformat(moment), coverage["grain"], calendar)
             for moment in (coverage["first"], coverage["last_complete"])
         )
         nulls = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in coverage["nulls"].items())

@@ -14,7 +14,6 @@ from typing import NotRequired, TypedDict
 
 import jinja2
 
-from northstar.base.clock import last_period
 from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import compute_change, format_change, format_value
@@ -188,13 +187,13 @@ class _Maker:
         if application not in self.marts.applications():
             raise NorthstarError(f"no application {application!r}; there are {', '.join(self.marts.applications())}")
         self.content = contents()[name]
-        self.currency = settings.rules.reporting_currency
+        self.currency, self.calendar = settings.rules.reporting_currency, settings.rules.calendar
         self.images: dict[str, bytes] = {}
 
     def report(self) -> Report:
-        start, _ = last_period(self.content["grain"], self.as_of)
+        start, _ = self.calendar.last_period(self.content["grain"], self.as_of)
         sections = [self._section(section) for section in self.content["sections"]]
-        when = period(start, self.content["grain"])
+        when = period(start, self.content["grain"], self.calendar)
         suffix = "" if self.application == "all" else f" of {self.application}"
         headlines = [row for section in sections for row in section["rows"] if row["is_better"] is not None][:3]
         subject = (
@@ -256,7 +255,7 @@ class _Maker:
         row: MetricLine = {
             "metric": metric, "title": title_of(metric), "value": format_value(value, entry["unit"], self.currency),
             "previous": format_value(earlier, entry["unit"], self.currency), "change": format_change(value, earlier, entry["unit"]),
-            "is_better": None if not difference else (difference > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
+            "is_better": None if not difference else (difference > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain, self.calendar) if newest else "",
             "reason": ((newest["null_reason"] or "") if newest else "no values").replace("_", " "), "why": [], "image": None,
             "definition": entry["definition"], "of": _describe_counts(entry, newest),
         }  # fmt: skip
@@ -383,7 +382,7 @@ class _Maker:
         )  # fmt: skip
         rows = frame.to_dict("records")
         lines = [
-            f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'])}: {format_value(r['old_value'], r['unit'], self.currency)} became "
+            f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'], self.calendar)}: {format_value(r['old_value'], r['unit'], self.currency)} became "
             f"{format_value(r['new_value'], r['unit'], self.currency)} ({restatement_reasons(r)}, version {r['new_version']})"
             for r in rows
         ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, time, timedelta
 
-from northstar.base.clock import last_period
+from northstar.base.clock import Calendar
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.use import outbox
@@ -54,10 +54,12 @@ def send(settings: Settings, report_id: int, report: Report, occasion: str | Non
     return destinations
 
 
-def reports_over(at: datetime, days: int = 1) -> list[str]:
-    """The reports whose last period ended less than so many days before `at`: the daily one, on Mondays the weekly one, ..."""
+def reports_over(calendar: Calendar, at: datetime, days: int = 1) -> list[str]:
+    """The reports whose last period ended less than so many days before `at`: the daily one, on the first day of the week the weekly one, ..."""
     return [
-        name for name, content in contents().items() if at - last_period(content["grain"], at)[1] < timedelta(days=days)
+        name
+        for name, content in contents().items()
+        if at - calendar.last_period(content["grain"], at)[1] < timedelta(days=days)
     ]
 
 
@@ -77,8 +79,8 @@ def reports_due(settings: Settings, at: datetime) -> tuple[list[str], str | None
             connection.execute("select max(as_of) as as_of from marts.publications where mode = 'nightly'")
         )
         waiting, due = [], []
-        for name in reports_over(at, DAYS_LATE):
-            start, end = last_period(contents()[name]["grain"], at)
+        for name in reports_over(settings.rules.calendar, at, DAYS_LATE):
+            start, end = settings.rules.calendar.last_period(contents()[name]["grain"], at)
             if night["as_of"] is None or night["as_of"] < end:
                 waiting.append(name)
             elif not _is_sent(connection, name, start, name in routes):

@@ -27,7 +27,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure.update_xaxes(ticksuffix=SUFFIXES.get(unit, ""), tickformat=TICKS)
     # the theme would hide all texts where one of them has to be smaller than usual
     figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
-    when = period(frame["period_start"].iloc[0], nearest(grain, marts.catalogue()[metric]["grains"]))
+    when = period(frame["period_start"].iloc[0], nearest(grain, marts.catalogue()[metric]["grains"]), marts.calendar)
     summary = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
     figure.update_layout(meta=f"{when}: {summary}" + (f" and {hidden_count} more" if hidden_count > 0 else ""))
     caption(figure, when)

@@ -49,7 +49,11 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure.update_xaxes(tickangle=-35, tickfont={"size": 11})
     figure.update_layout(
         showlegend=False,
-        meta=f"{period(start, kind)}: " + ", ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True)),
+        meta=f"{period(start, kind, marts.calendar)}: "
+        + ", ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True)),
     )
-    caption(figure, f"{period(start, kind)}, {marts.currency}" + (f", axis from {base:,.0f}" if base else ""))
+    caption(
+        figure,
+        f"{period(start, kind, marts.calendar)}, {marts.currency}" + (f", axis from {base:,.0f}" if base else ""),
+    )
     return figure

@@ -62,6 +62,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         f"{value} {way}" + (f" ({', '.join(steps_of[value])})" if steps_of[value] else "")
         for value, way in zip(values, ends_of, strict=True)
     ]
-    figure.update_layout(barmode="relative", showlegend=True, meta=f"{period(start, kind)}: " + "; ".join(summary))
-    caption(figure, f"{period(start, kind)}, {marts.currency}")
+    figure.update_layout(
+        barmode="relative", showlegend=True, meta=f"{period(start, kind, marts.calendar)}: " + "; ".join(summary)
+    )
+    caption(figure, f"{period(start, kind, marts.calendar)}, {marts.currency}")
     return figure

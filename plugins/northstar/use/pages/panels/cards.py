@@ -30,12 +30,12 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
         if metric in catalogue:
             rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
             zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
-            cards.append(_card(marts.currency, metric, catalogue[metric], rows, zone, lacking.get(metric)))
+            cards.append(_card(marts, metric, catalogue[metric], rows, zone, lacking.get(metric)))
     return html.Div(cards, className="northstar-cards", role="list", **attribute("aria-label", panel["title"]))
 
 
 def _card(
-    currency: str,
+    marts: Marts,
     metric: str,
     entry: Metric,
     rows: list[CardPoint],
@@ -46,7 +46,7 @@ def _card(
     value = newest["value"] if newest else None
     previous = rows[1]["value"] if len(rows) > 1 else None
     parts = [html.Div(title_of(metric), className="northstar-card-title", title=entry["definition"]),
-             html.Div(_small_unit(format_value(value, entry["unit"], currency)), className="northstar-card-value")]  # fmt: skip
+             html.Div(_small_unit(format_value(value, entry["unit"], marts.currency)), className="northstar-card-value")]  # fmt: skip
     difference = compute_change(value, previous, entry["unit"])
     if lacking is not None:
         kind, words = "flat", what_to_land(lacking)
@@ -59,7 +59,7 @@ def _card(
         words = f"{'↑' if difference > 0 else '↓'} {format_change(value, previous, entry['unit'])}, {kind}"
     parts.append(html.Div(words, className=f"northstar-card-change northstar-{kind}"))
     foot = (
-        [html.Span(period(newest["period_start"], newest["grain"]), className="northstar-card-period")]
+        [html.Span(period(newest["period_start"], newest["grain"], marts.calendar), className="northstar-card-period")]
         if newest
         else []
     )

@@ -45,7 +45,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     ))  # fmt: skip
     figure.update_yaxes(type="category", title=None, autorange="reversed")
     figure.update_xaxes(visible=False)
-    when = period(frame["period_start"].iloc[0], grain)
+    when = period(frame["period_start"].iloc[0], grain, marts.calendar)
     figure.update_layout(meta=f"{when}: " + "; ".join(f"{s} {t}" for s, t in zip(stages, texts, strict=True)))
     caption(figure, when)
     return figure

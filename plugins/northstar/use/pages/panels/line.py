@@ -59,7 +59,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         if len(complete):
             last = complete.iloc[-1]
             summaries.append(
-                f"{name} {format_value(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'])})"
+                f"{name} {format_value(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'], marts.calendar)})"
             )
     if len(metrics) == 1 and not segment and "share_of" not in panel:
         summaries += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
@@ -127,7 +127,7 @@ def _draw_forecast(
         hovertemplate=_hover(marts.currency, unit, "expected"),
     )  # fmt: skip
     end = expected.iloc[-1]
-    return [f"forecast {format_value(end['value'], unit, marts.currency)} ({period(end['period_start'], end['grain'])}), "
+    return [f"forecast {format_value(end['value'], unit, marts.currency)} ({period(end['period_start'], end['grain'], marts.calendar)}), "
             f"80 %: {format_value(end['low_80'], unit, marts.currency)} to {format_value(end['high_80'], unit, marts.currency)}"]  # fmt: skip
 
 
