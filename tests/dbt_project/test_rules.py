@@ -1,7 +1,10 @@
 """Rules of SEMANTICS that no MRR ledger shows: support, funnels, activity, retention, visitors, worked by hand."""
 
+from decimal import Decimal
+
 import pytest
 
+from northstar.use.explain.explanation import explain
 from northstar.warehouse import db
 from tests.support import empty, run, select, utc, write_rows
 
@@ -71,6 +74,10 @@ def request(number, service, duration):
             "occurred_at": f"2025-03-05T10:0{number}:00Z"}  # fmt: skip
 
 
+def tenth(number, day, amount="0.4"):
+    return {**charge(f"t{number}", None, "succeeded", day, amount), "application": "tenths"}
+
+
 ROWS = {
     "accounts": [
         account("p1", created="2025-03-01T10:00:00Z", application="ledger"),
@@ -90,8 +97,11 @@ ROWS = {
         *(tiny(account_id, "0.333333333333", 1, "2025-03-10T00:00:00Z") for account_id in ("p4", "p5", "p6")),
     ],
     "api_requests": [request(1, "api", 100), request(2, "api", None), request(3, "api", None), request(4, "auth", None)],
-    "charges": [charge(1, "a", "failed", "2025-03-10"), charge(2, "a", "succeeded", "2025-03-12"), charge(3, "b", "failed", "2025-03-14")],
-    "refunds": [refund(1, "succeeded", 300), refund(2, "pending", 200)],
+    "charges": [charge(1, "a", "failed", "2025-03-10"), charge(2, "a", "succeeded", "2025-03-12"), charge(3, "b", "failed", "2025-03-14"),
+        # three charges of four tenths of a cent, of one of which a part is given back: a cent and a twentieth
+        tenth(1, "2025-03-10"), tenth(2, "2025-03-11"), tenth(3, "2025-03-12"), tenth(4, "2025-04-12", "12345678901234.000000000001")],
+    "refunds": [refund(1, "succeeded", 300), refund(2, "pending", 200), {**refund(3, "succeeded", "0.15"), "charge_id": "ct1"}],
+    "marketing_spend": [{"spend_date": "2025-03-10", "application": "tenths", "channel": "paid_search", "amount": "0.125", "currency": "USD"}],
     "events": [
         event(50, "message.sent", "2025-03-31T00:00:00Z", "student", application="ledger"),
         # at home in one application, seen in another
@@ -213,6 +223,34 @@ def test_a_price_below_the_minor_unit_counts_exactly_and_is_rounded_at_the_end(m
             "select distinct unit_amount::text from staging.subscriptions where application = 'tiny' order by 1"
         )
         assert [row["unit_amount"].rstrip("0") for row in prices] == ["0.08", "0.1", "0.333333333333"]
+
+
+def test_amounts_below_the_minor_unit_are_added_exactly_and_rounded_at_the_end(marts):
+    """Each rounded by itself they would be nothing."""
+    found = select(
+        marts,
+        "select grain, numerator::text as exact, value::text as shown from metric_values where metric_id = 'cash_collected' and application = 'tenths' "
+        "and segment = '' and (grain, period_start) in (('month', '2025-03-01'), ('month', '2025-04-01'), ('day', '2025-03-20')) order by period_start, grain",
+    )  # fmt: skip
+    assert [tuple(row.values()) for row in found] == [
+        ("month", "0.0105", "0.01"),
+        ("day", "-0.0015", "0.00"),
+        ("month", "123456789012.34000000000001", "123456789012.34"),
+    ]
+    columns = "charge_id, amount_minor::text as amount, refunded_minor::text as refunded"
+    payments = select(
+        marts, f"select {columns} from fct_payments where application in ('tenths', 'ledger') order by charge_id"
+    )
+    assert [tuple(row.values()) for row in payments] == [
+        ("c1", "1000", "0"), ("c2", "1000", "300"), ("c3", "1000", "0"), ("ct1", "0.4", "0.15"), ("ct2", "0.4", "0"), ("ct3", "0.4", "0"),
+        ("ct4", "12345678901234.000000000001", "0"),
+    ]  # fmt: skip
+    assert [
+        r["amount"]
+        for r in select(marts, "select amount_minor::text as amount from fct_refunds where charge_id = 'ct1'")
+    ] == ["0.15"]
+    explained = explain(marts, "cash_collected", utc("2025-03-01T00:00:00"), "month", "tenths")
+    assert explained.adds_up and explained.numerator.published == Decimal("0.0105")
 
 
 def test_a_request_without_a_duration_counts_as_a_request_and_not_as_one_of_no_time(marts):

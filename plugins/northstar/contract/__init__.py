@@ -63,7 +63,8 @@ class Column:
     """One column of an entity. type: a contract type; pii: None, 'hash' or 'drop'.
 
     above: what a number has to be more than. code: the standard whose codes it holds (northstar.contract.codes). ranges: (value, least, most)
-    by the value of the column `by`; whole: the values of that column for which only whole numbers will do.
+    by the value of the column `by`; whole: the values of that column for which only whole numbers will do. exact: whether a number with more
+    digits than are kept is refused, instead of being rounded to them.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Column:
     by: str | None = None
     ranges: tuple[tuple[str, float, float], ...] = ()
     whole: tuple[str, ...] = ()
+    exact: bool = False
     code: str | None = None
     pii: str | None = None
     note: str | None = None

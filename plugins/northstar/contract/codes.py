@@ -535,3 +535,15 @@ CURRENCIES = frozenset(
 )
 # by the name that a column of the contract gives
 CODES = {"country": COUNTRIES, "currency": CURRENCIES}
+
+# currencies whose minor unit is no hundredth, by the digits after the point (ISO 4217; dbt_project/seeds/currencies.csv has the same)
+MINOR_DIGITS = {
+    0: ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"),
+    3: ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"),
+    4: ("CLF", "UYW"),
+}  # fmt: skip
+
+
+def minor_digits(currency: str) -> int:
+    """How many digits after the point a currency has."""
+    return next((digits for digits, codes in MINOR_DIGITS.items() if currency in codes), 2)

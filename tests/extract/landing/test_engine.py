@@ -8,7 +8,8 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT
-from northstar.extract.landing.engine import DIGITS, VALUE_ERRORS, Engine, message
+from northstar.contract.codes import MINOR_DIGITS
+from northstar.extract.landing.engine import VALUE_ERRORS, Engine, message
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,22 @@ def test_a_statement_that_takes_too_much_memory_spills_or_is_refused(tmp_path):
         ("minor_units('0.00000000000001', 'usd')", "0.000000000001"),
         ("minor_units(0.0000000375, 'CLF')", "0.000375000000"),
         ("minor_units('12345678901234567890.23', 'usd')", "1234567890123456789023.000000000000"),
+        # no digit is dropped: what a float writes beyond its fifteen is none
+        ("minor_units('0.001', 'GBP')", "0.100000000000"),
+        ("minor_units('0.30000000000000004', 'usd')", "30.000000000000"),
+        ("minor_units(0.30000000000000004::double, 'usd')", "30.000000000000"),
+        ("minor_units('1.10000000000000000000000', 'usd')", "110.000000000000"),
+        (
+            "minor_units('0.000000000000001', 'usd')",
+            "'0.000000000000001' has more than twelve digits after the point of the minor unit",
+        ),
+        (
+            "minor_units('8.333333333333333333333', 'usd')",
+            "'8.333333333333333333333' has more than twelve digits after the point of the minor unit",
+        ),
+        ("minor_units('1e-18', 'usd')", "'1e-18' has its first digits beyond the 16 after the point that are kept"),
+        ("number('1e-10')", "'1e-10' has its first digits beyond the 9 after the point that are kept"),
+        ("number('33.333333333333336')", "33.333333333"),
         ("minor_units('12', null)", None),
         ("minor_units('12,50', 'EUR')", "'12,50' is not a number"),
     ],
@@ -150,4 +167,4 @@ def test_batches_of_different_columns_and_types_are_one_table(engine):
 def test_minor_units_are_those_of_the_warehouse():
     with (ROOT / "dbt_project" / "seeds" / "currencies.csv").open() as handle:
         seed = {row["currency"]: int(row["exponent"]) for row in csv.DictReader(handle)}
-    assert {code: digits for digits, codes in DIGITS.items() for code in codes} == seed
+    assert {code: digits for digits, codes in MINOR_DIGITS.items() for code in codes} == seed

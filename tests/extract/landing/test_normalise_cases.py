@@ -26,6 +26,8 @@ ROWS = {
     "survey_responses": {"response_id": "r", "survey": "nps", "sent_at": AT, "updated_at": AT},
     "fx_rates": {"rate_date": "2025-01-01", "currency": "EUR", "rate_to_reporting": "1.1"},
     "package_purchases": {"package_purchase_id": "p", "account_id": "a", "sessions_total": "5", "amount": "1", "currency": "USD", "purchased_at": AT},
+    "query_stats": {"query_id": "q", "window_start": AT, "calls": "1", "total_ms": "1"},
+    "api_requests": {"request_id": "q", "service": "api", "status_code": "200", "occurred_at": AT},
     "market_size": {"as_of": "2025-01-01", "addressable_accounts": "5"},
     "marketing_spend": {"spend_date": "2025-01-01", "channel": "x", "amount": "1", "currency": "USD"},
     "integration_calls": {"call_id": "c", "integration": "x", "succeeded": "true", "occurred_at": AT},
@@ -76,13 +78,40 @@ def test_a_text_that_says_something_stays_as_it_was_written():
     ],
 )  # fmt: skip
 def test_a_whole_number_is_whole_in_any_type_and_notation(given, lands):
+    assert landed("query_stats", calls=given)[0]["calls"] == lands
     assert landed("charges", amount=given)[0]["amount"] == lands
 
 
 @pytest.mark.parametrize("given", [pa.array([Decimal("7.5")], pa.decimal128(20, 7)), pa.array([1.5]), pa.array([float("nan")]), pa.array([float("inf")]), pa.array([1e19]), "1.55e1", "1e30", "1e-1"])  # fmt: skip
 def test_a_number_with_a_fraction_or_without_end_is_not_whole(given):
-    (reason,) = landed("charges", amount=given)[1]
-    assert re.fullmatch(r"amount: '.+' is not a whole number", reason)
+    (reason,) = landed("query_stats", calls=given)[1]
+    assert re.fullmatch(r"calls: '.+' is not a whole number", reason)
+
+
+@pytest.mark.parametrize(
+    ("given", "lands"),
+    [
+        ("0.1", "0.1"), ("1e-12", "0.000000000001"), ("99999999999999999999999999.999999999999", "99999999999999999999999999.999999999999"),
+        ("12.50000000000000000000", "12.5"), (pa.array([Decimal("0.1")], pa.decimal128(38, 20)), "0.1"), (pa.array([0.1], pa.float32()), "0.1"),
+        # what a float writes of 0.1 + 0.2, and of a third: its digits beyond fifteen are none
+        ("0.30000000000000004", "0.3"), (pa.array([0.1 + 0.2]), "0.3"), (pa.array([100 / 3]), None), ("33.3333333333333", None),
+        ("0.0000000000001", None), ("1e-13", None), (pa.array([1e-13]), None), ("0.1000000000001", None), ("1.00000000000000000001", None),
+        (pa.array([Decimal("0.1000000000001")], pa.decimal128(38, 20)), None), ("1e26", None), (pa.array([float("inf")]), None), ("12,5", None),
+    ],
+)  # fmt: skip
+def test_an_amount_has_the_digits_that_were_written_or_does_not_land(given, lands):
+    row, reasons = landed("charges", amount=given)
+    if lands is None:
+        assert (
+            re.fullmatch("amount: '.+' (has more than twelve digits after the point|is not a number)", reasons[0])
+            and len(reasons) == 1
+        )
+    else:
+        assert row["amount"] == Decimal(lands)
+
+
+def test_a_measurement_of_more_digits_is_rounded():
+    assert landed("api_requests", duration_ms=pa.array([100 / 3]))[0]["duration_ms"] == Decimal("33.333333333333")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +298,7 @@ def test_an_id_that_looks_like_a_number_with_an_exponent_may_be_one(given):
 
 def test_a_duration_is_no_amount():
     amount = pa.array([timedelta(seconds=5)])
-    assert landed("charges", amount=amount)[1] == ["amount: '0:00:05' is not a whole number"]
+    assert landed("charges", amount=amount)[1] == ["amount: '0:00:05' is not a number"]
     assert landed("fx_rates", rate_to_reporting=amount)[1] == ["rate_to_reporting: '0:00:05' is not a number"]
 
 

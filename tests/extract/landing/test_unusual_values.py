@@ -287,3 +287,28 @@ def test_a_file_of_settled_values_that_cannot_be_used_says_where(clean, tmp_path
             land(clean, tmp_path, two_hotels())
         assert said in str(caught.value) and "values.yml" in str(caught.value), str(caught.value)
     shutil.rmtree(tmp_path)
+
+
+def test_a_file_whose_amounts_seem_to_be_in_major_units_is_noticed_and_tenths_of_a_cent_are_not(clean, tmp_path):
+    euros = [booking(n, "City Hotel", price_amount=amount) for n, amount in enumerate((90, 12.5, 99.99, 45, "120.10"))]
+    land(clean, tmp_path, euros)
+    assert kinds(clean) == [("size", "price_amount", "EUR", 3)]
+    [finding] = findings(clean)
+    assert (
+        "120, has digits after the point, and never more than a EUR has: major units in place of minor ones?"
+        in finding["what"]
+    )
+    assert {e["line"] for e in finding["examples"]} == {3, 5, 1}
+    values.accept(clean, "bookings.price_amount", [], largest={"EUR": 1e9})
+    land(clean, tmp_path, [booking(50 + n, "City Hotel", price_amount="10.25") for n in range(5)], "more")
+    assert findings(clean) == []
+    # in cents: one in a hundred has a fraction, or some have more digits than a cent could be of a euro
+    (clean.home / "values.yml").unlink()
+    land(
+        clean,
+        tmp_path,
+        [booking(100 + n, "City Hotel", price_amount=9000.5 if n % 100 == 0 else 9000) for n in range(400)],
+        "cents",
+    )
+    land(clean, tmp_path, [booking(600 + n, "City Hotel", price_amount="9000.125") for n in range(9)], "finer")
+    assert "size" not in {kind for kind, *_ in kinds(clean)}

@@ -52,7 +52,7 @@ select
     bookings.cancelled_at,
     reviewed.first_reviewed_at,
     coalesce(spoken.messages, 0) as messages,
-    bookings.price_amount as price_minor,
+    trim_scale(bookings.price_amount) as price_minor,
     bookings.currency,
     bookings.commission_rate,
     {{ major_units('bookings.price_amount', 'currencies.exponent') }} * {{ reporting_rate('bookings.currency', 'rates.rate') }}

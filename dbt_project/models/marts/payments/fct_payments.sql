@@ -60,12 +60,12 @@ select
     siblings.first_attempt_at,
     siblings.first_attempt_status,
     siblings.is_payment_collected,
-    charges.amount as amount_minor,
+    trim_scale(charges.amount) as amount_minor,
     charges.currency,
     {{ reporting_rate('charges.currency', 'rates.rate') }} as rate_to_reporting,
     {{ major_units('charges.amount', 'currencies.exponent') }} * {{ reporting_rate('charges.currency', 'rates.rate') }}
         as amount_reporting,
-    coalesce(refunded.refunded_amount, 0)::bigint as refunded_minor
+    trim_scale(coalesce(refunded.refunded_amount, 0)) as refunded_minor
 from charges
 inner join siblings on charges.charge_id = siblings.charge_id
 left join refunded on charges.charge_id = refunded.charge_id

@@ -34,7 +34,7 @@ select
     refunds.reason,
     refunds.status,
     refunds.created_at,
-    refunds.amount as amount_minor,
+    trim_scale(refunds.amount) as amount_minor,
     refunds.currency,
     {{ major_units('refunds.amount', 'currencies.exponent') }} * {{ reporting_rate('refunds.currency', 'rates.rate') }}
         as amount_reporting

@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Context, Decimal
 
 import numpy as np
 import orjson
@@ -19,6 +20,9 @@ ARROW_TYPES = {
 }
 INTEGER = r"^[+-]?\d{1,18}(\.0*)?$"
 DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+# a number that may have more digits after the point than are kept
+MANY_DIGITS = r"\.\d{12}\d*[1-9]|[eE]-"
+EVERY_DIGIT = Context(prec=400)
 TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)$"
 # ISO 8601's other form, without separators
 BASIC = r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})(\.\d+)?(Z|[+-]\d{2}(?::?\d{2})?)$"
@@ -155,6 +159,29 @@ def _to_decimal(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
         except pa.ArrowInvalid:
             array, refused = _cast_halving(rounded, ARROW_TYPES["decimal"])
             return array, pc.or_(invalid, _mask_of(refused, len(array)))
+
+
+def lost_digits(raw: pa.Array, kept: pa.Array) -> pa.Array | None:
+    """The mask of the numbers of which `kept`, their decimals, have less than `raw` says; None where none is.
+
+    What a float writes beyond its fifteen digits (0.30000000000000004) is no digit of the number.
+    """
+    if pa.types.is_integer(raw.type) or kept.null_count == len(kept):
+        return None
+    # a float of less bits writes less digits
+    given = raw.cast(pa.string()) if pa.types.is_float32(raw.type) else texts(raw)
+    strings = pc.utf8_trim_whitespace(given)
+    suspects = pc.and_(_matches(strings, MANY_DIGITS), pc.is_valid(kept))
+    places = np.flatnonzero(suspects.to_numpy(zero_copy_only=False)).tolist()
+    lost = [place for place in places if _has_lost(Decimal(strings[place].as_py()), kept[place].as_py())]
+    return _mask_of(lost, len(strings)) if lost else None
+
+
+def _has_lost(number: Decimal, kept: Decimal) -> bool:
+    if number == kept:
+        return False
+    is_of_a_float = len(number.normalize(EVERY_DIGIT).as_tuple().digits) <= 17
+    return not (is_of_a_float and EVERY_DIGIT.subtract(number, kept).copy_abs() * 10**15 <= abs(number))
 
 
 def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:

@@ -150,12 +150,10 @@ def _line(column: Column, name: str, values: list[str], found: Sample, currency:
     written = written_yaml(name)
     if column.type in ("timestamp", "date"):
         return _time_line(column, name, values)
-    if column.type == "int" and "amount" in column.name:
+    if column.type == "decimal" and "amount" in column.name:
         return _amount(column, name, values, currency)
     if column.type in ("int", "decimal") and (found.decimal != "." or any("," in v for v in values)):
         return Line(column.name, _sql(f"number({quoted(name)})"))
-    if column.type == "decimal" and "amount" in column.name:
-        return _amount(column, name, values, currency)
     if column.values:
         return _value_map(column, written, values)
     if column.name == "currency" and any(v.strip().upper() not in CURRENCIES for v in values):

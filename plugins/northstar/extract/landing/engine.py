@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from northstar.base.errors import NorthstarError
+from northstar.contract.codes import MINOR_DIGITS
 
 # a text that no cast accepts, so that the cast raises with it: `error()` is volatile, which TRY does not take
 REFUSED = "create macro refused(x, why) as chr(1) || chr(39) || left(cast(x as varchar), 40) || chr(39) || chr(32) || why || chr(1)"
@@ -30,8 +31,21 @@ create macro whole(x) as case
   when regexp_full_match(trim(cast(x as varchar)), '[+-]?\d+(\.0*)?')
     then cast(regexp_replace(trim(cast(x as varchar)), '\..*$', '') as bigint)
   else cast(refused(x, 'is not a whole number') as bigint) end;
+create macro as_double(x) as case
+  when typeof(x) != 'VARCHAR' then cast(x as double)
+  else cast(replace(replace(trim(cast(x as varchar)), '{thousands}', ''), '{decimal}', '.') as double) end;
+create macro significant_digits(x) as
+  length(regexp_replace(regexp_replace(cast(x as varchar), '[eE].*$', ''), '^[^1-9]+|[^0-9]|0+$', '', 'g'));
 {number};
 {price};
+-- a price times a factor, to twelve digits, of which none may be missing; what a float writes beyond its fifteen digits is none of the number
+create macro times(x, factor) as case
+  when cast(price(x) * factor as decimal(38, 12)) = price(x) * factor and not regexp_matches(cast(x as varchar), '[.,]\d{{16}}\d*[1-9]|[eE]-')
+    then cast(price(x) * factor as decimal(38, 12))
+  when significant_digits(x) <= 17
+    and abs(cast(cast(price(x) * factor as decimal(38, 12)) as double) - as_double(x) * factor) <= 1e-15 * abs(as_double(x) * factor)
+    then cast(price(x) * factor as decimal(38, 12))
+  else cast(refused(x, 'has more than twelve digits after the point of the minor unit') as decimal(38, 12)) end;
 create macro utc(x, zone := null) as case
   when x is null then null
   when regexp_matches(trim(cast(x as varchar)), '^\d{{4}}-\d\d-\d\d[T ]\d\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$')
@@ -54,27 +68,30 @@ create macro quotient(a, b) as case
     as decimal(38, 0)) * 0.000000001 end;
 create macro minor_units(x, currency) as case
   when x is null or currency is null then null
-  when upper(trim(cast(currency as varchar))) in ({no_digits}) then cast(price(x) as decimal(38, 12))
-  when upper(trim(cast(currency as varchar))) in ({three_digits}) then cast(price(x) * 1000 as decimal(38, 12))
-  when upper(trim(cast(currency as varchar))) in ({four_digits}) then cast(price(x) * 10000 as decimal(38, 12))
-  else cast(price(x) * 100 as decimal(38, 12)) end;
+  when upper(trim(cast(currency as varchar))) in ({no_digits}) then times(x, 1)
+  when upper(trim(cast(currency as varchar))) in ({three_digits}) then times(x, 1000)
+  when upper(trim(cast(currency as varchar))) in ({four_digits}) then times(x, 10000)
+  else times(x, 100) end;
 """
 NUMBER = r"""create macro {name}(x) as case
   when x is null then null
+  when typeof(x) = 'VARCHAR' and not regexp_full_match(trim(cast(x as varchar)), '{{plain}}')
+    then cast(refused(x, 'is not a number') as decimal(38, {digits}))
+  when abs(as_double(x)) < {small} and abs(cast({name}_digits(x) as double) - as_double(x)) > 1e-6 * abs(as_double(x))
+    then cast(refused(x, 'has its first digits beyond the {digits} after the point that are kept') as decimal(38, {digits}))
+  else {name}_digits(x) end"""
+NUMBER = (
+    r"""create macro {name}_digits(x) as case
   when typeof(x) != 'VARCHAR' then cast(x as decimal(38, {digits}))
-  when regexp_full_match(trim(cast(x as varchar)), '{{plain}}')
-    then cast(replace(replace(trim(cast(x as varchar)), '{{thousands}}', ''), '{{decimal}}', '.') as decimal(38, {digits}))
-  else cast(refused(x, 'is not a number') as decimal(38, {digits})) end"""
-# a unit may cost a small part of a cent, of which the contract keeps twelve digits (D202): price() has as many in a major unit
-MACROS = MACROS.replace("{number}", NUMBER.format(name="number", digits=9)).replace(
-    "{price}", NUMBER.format(name="price", digits=16)
+  else cast(replace(replace(trim(cast(x as varchar)), '{{thousands}}', ''), '{{decimal}}', '.') as decimal(38, {digits})) end;
+"""
+    + NUMBER
 )
-# currencies whose minor unit is no hundredth, by the digits after the point (ISO 4217; dbt_project/seeds/currencies.csv has the same)
-DIGITS = {
-    0: ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"),
-    3: ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"),
-    4: ("CLF", "UYW"),
-}  # fmt: skip
+# an amount may be a small part of a cent, of which the contract keeps twelve digits (D268): price() has as many in a major unit. A number of
+# which less than six digits would be left is an error, since 1e-10 would be 0
+MACROS = MACROS.replace("{number}", NUMBER.format(name="number", digits=9, small=5e-4)).replace(
+    "{price}", NUMBER.format(name="price", digits=16, small=5e-11)
+)
 
 
 class Engine:
@@ -234,6 +251,6 @@ def _macros(decimal: str, thousands: str) -> list[str]:
     plain = rf"[+-]?({whole}({mark}\d*)?|{mark}\d+)([eE][+-]?\d{{1,3}})?"
     parts = {"plain": plain, "thousands": thousands, "decimal": decimal}
     escaped = {name: part.replace("'", "''") for name, part in parts.items()}
-    names = dict(zip(("no_digits", "three_digits", "four_digits"), (DIGITS[n] for n in (0, 3, 4)), strict=True))
+    names = dict(zip(("no_digits", "three_digits", "four_digits"), (MINOR_DIGITS[n] for n in (0, 3, 4)), strict=True))
     text = MACROS.format(**escaped, **{name: ", ".join(map(literal, currencies)) for name, currencies in names.items()})
     return [REFUSED, *text.strip().rstrip(";").split(";\n")]

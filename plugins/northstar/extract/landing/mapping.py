@@ -17,7 +17,7 @@
         files: "*.csv.gz"
         each: file                         # a select that groups or orders does so in each file (default: in all of them together)
         select: |
-          select InvoiceNo as charge_id, first("Customer ID") as account_id, whole(round(sum(number(Price) * whole(Count)) * 100)) as amount,
+          select InvoiceNo as charge_id, first("Customer ID") as account_id, sum(number(Price) * whole(Count)) * 100 as amount,
             'GBP' as currency, 'succeeded' as status, min(utc(Date, 'Europe/London')) as created_at, min(utc(Date, 'Europe/London')) as updated_at
           from input where not starts_with(InvoiceNo, 'C') group by InvoiceNo
       events:                              # ... or over several

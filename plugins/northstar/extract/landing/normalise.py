@@ -19,7 +19,16 @@ import pyarrow.compute as pc
 
 from northstar.contract import MAX_NAME_BYTES, Column, Entity
 from northstar.contract.codes import CODES
-from northstar.extract.landing.casts import ARROW_TYPES, CASTS, DEEPEST, NULL_ESCAPE, ZONELESS, may_contain, texts
+from northstar.extract.landing.casts import (
+    ARROW_TYPES,
+    CASTS,
+    DEEPEST,
+    NULL_ESCAPE,
+    ZONELESS,
+    lost_digits,
+    may_contain,
+    texts,
+)
 from northstar.extract.landing.personal_values import (
     personal_columns,
     plain_name,
@@ -180,6 +189,12 @@ def _column(column: Column, raw: pa.Array, mapped: Callable[[pa.Array], pa.Array
     problems: list[tuple[pa.Array, str | Describe]] = []
     if invalid is not None and pc.any(invalid).as_py():
         problems.append((invalid, lambda v: _reason(column, v)))
+    if column.exact:
+        lost = lost_digits(raw, array)
+        if lost is not None:
+            problems.append(
+                (lost, lambda v: f"{column.name}: {_shorten(v)} has more than twelve digits after the point")
+            )
     if column.required:
         missing = pc.is_null(raw)
         if pc.any(missing).as_py():

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from northstar.contract import Column, Entity
+from northstar.contract.codes import minor_digits
 from northstar.privacy.keys import HASH_MARK, SEAL_MARK
 
 # the most values that a column may have whose values are learned, and how many it may have for each row that was seen
@@ -23,6 +24,8 @@ EXAMPLES = 3
 # amounts are counted by size: so many steps for each doubling
 STEPS = 4
 APPLICATION = "application"
+# amounts are looked at as floats
+TOLERANCE = 1e-4
 
 # an origin of a row: (file or source, the number of the row in it); the number is None where rows have no place
 Place = tuple[str, int | None]
@@ -51,10 +54,15 @@ class Missing:
 
 @dataclass
 class Amounts:
-    """The amounts of a column in one currency and file. sizes: {step: rows}; largest: (amount, place), the largest first."""
+    """The amounts of a column in one currency and file. sizes: {step: rows}; largest: (amount, place), the largest first.
+
+    fractions: how many have digits after the point; is_finer: whether one has more of them than the currency has.
+    """
 
     sizes: Counter[int] = field(default_factory=Counter)
     largest: list[tuple[float, Place]] = field(default_factory=list)
+    fractions: int = 0
+    is_finer: bool = False
 
 
 @dataclass
@@ -149,6 +157,10 @@ class Profile:
             own = self.amounts.setdefault((application, name, currency, path), Amounts())
             steps, counts = np.unique(np.floor(STEPS * np.log2(amounts[places])).astype(int), return_counts=True)
             own.sizes.update(dict(zip(steps.tolist(), counts.tolist(), strict=True)))
+            fractions = amounts[places][amounts[places] % 1 != 0]
+            own.fractions += len(fractions)
+            as_major = fractions * 10 ** minor_digits(currency)
+            own.is_finer = own.is_finer or bool((np.abs(as_major - np.round(as_major)) > TOLERANCE).any())
             top = places[np.argsort(-amounts[places], kind="stable")[:EXAMPLES]]
             found = [(float(amounts[p]), locate(int(numbers[p]))) for p in top]
             own.largest = sorted([*own.largest, *found], key=lambda f: -f[0])[:EXAMPLES]

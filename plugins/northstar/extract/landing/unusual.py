@@ -45,6 +45,8 @@ STEADY_DELIVERIES, EXPECTED_ROWS = 5, 30
 TIMES_MEDIAN, TIMES_TOP = 100, 30
 # a file's amounts have another unit when its median is so many times, or such a part of, the usual one
 TIMES_UNIT, UNIT_ROWS = 50, 20
+# a file's amounts seem to be in major units when so many, and such a share, have digits after the point, and none more than the currency has
+FRACTIONS, FRACTION_SHARE = 3, 0.05
 
 
 @dataclass
@@ -217,6 +219,12 @@ def _absent(known: Learned, seen: Values) -> list[str]:
 
 def _judge_amounts(learned: AllLearned, profile: Profile) -> Iterator[Finding]:
     for (application, name, currency, path), own in profile.amounts.items():
+        if own.fractions >= max(FRACTIONS, FRACTION_SHARE * own.sizes.total()) and not own.is_finer:
+            what = (
+                f"has digits after the point, and never more than a {currency} has: major units in place of minor ones?"
+            )
+            yield _size(application, name, currency, path, own, own.fractions, what)
+            continue
         known = learned.get((application, name), Learned()).sizes.get(currency, Counter())
         usual, is_known = known, known.total() >= ENOUGH_CURRENCIES
         if not is_known:
