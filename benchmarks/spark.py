@@ -6,9 +6,11 @@ work on the machine makes seconds longer.
 
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import adbc_driver_postgresql.dbapi as adbc
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -44,7 +46,7 @@ NAMES = np.array(
     ]
 )
 END = datetime(2026, 3, 1, tzinfo=UTC)
-# half of the free space stays free
+# of a file; half of the free space stays free
 BYTES_PER_EVENT = 60
 MODELS = "1+tag:wide,path:models/staging", "tag:wide"
 
@@ -83,6 +85,11 @@ class Watched:
             self.megabytes = max(self.megabytes, held / 2**20)
 
 
+def named(prefix: str, numbers: np.ndarray) -> pa.Array:
+    """Names, of a letter and a number."""
+    return pa.array(np.char.add(prefix, numbers.astype(str)))
+
+
 def events(first: int, count: int) -> pa.Table:
     """Events as the lake has them, in no order of time."""
     random = np.random.default_rng(first)
@@ -95,10 +102,9 @@ def events(first: int, count: int) -> pa.Table:
     at = pa.array(end - (begins - random.integers(0, 600, count)) * 1_000_000 - 600_000_000, pa.int64()).cast(
         pa.timestamp("us", "UTC")
     )
-    text = lambda prefix, values: pa.array(np.char.add(prefix, values.astype(str)))  # noqa: E731
     rows = {
-        "event_id": text("e", numbers), "event_name": pa.array(NAMES[random.integers(0, len(NAMES), count)]), "occurred_at": at, "received_at": at,
-        "account_id": text("a", account), "anonymous_id": text("v", account * 3), "session_id": text("s", sessions),
+        "event_id": named("e", numbers), "event_name": pa.array(NAMES[random.integers(0, len(NAMES), count)]), "occurred_at": at, "received_at": at,
+        "account_id": named("a", account), "anonymous_id": named("v", account * 3), "session_id": named("s", sessions),
         "application": pa.array(np.full(count, "web")), "channel": pa.nulls(count, pa.string()), "country": pa.array(np.array(["DE", "FR", "US"])[account % 3]),
         "consent": pa.nulls(count, pa.bool_()), "properties": pa.array(np.full(count, '{"tool": "editor"}')), "_batch_id": pa.array(np.full(count, first // IN_A_FILE + 1)),
     }  # fmt: skip
@@ -139,8 +145,6 @@ def on_spark(settings: Settings, lake: Path, millions: float) -> dict[str, float
 def on_postgres(settings: Settings, lake: Path, millions: float) -> dict[str, float]:
     """The same of Postgres, from landed rows to the models' tables; dbt is part of it."""
     files = [lake / file["path"] for file in write_lake(lake, int(millions * 1_000_000))]
-    import adbc_driver_postgresql.dbapi as adbc
-
     with adbc.connect(db.uri(settings, "loader")) as connection, connection.cursor() as cursor:
         columns = ", ".join(
             name if name != "properties" else "properties::json" for name in file_schema(entities()["events"]).names
@@ -167,7 +171,7 @@ def spark(work: Path, scale: float, results: list) -> None:
     settings = load_settings(work / "spark-home")
     bootstrap(settings)
     close_run(settings, open_run(settings, "nightly", END), "only its context is needed")
-    settings = Settings(**{**vars(settings), "operations": Operations(lake="lake", wide_engine="spark")})
+    settings = replace(settings, operations=Operations(lake="lake", wide_engine="spark"))
     lake = work / "lake"
     fixed = on_spark(settings, lake, FIXED)
     print(
