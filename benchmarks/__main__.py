@@ -24,7 +24,6 @@ from benchmarks.growth import growth
 from benchmarks.load import load
 from benchmarks.pages import pages
 from benchmarks.series import series
-from benchmarks.spark import spark
 from benchmarks.values import values
 from northstar.base.clock import parse_time
 from northstar.base.settings import load_settings
@@ -300,7 +299,7 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, floor, builds, growth, values, series, orchestration, readers, load, pages, faults), or all; spark by its name only."""
+    """Run what is named on the command line (landing, floor, builds, growth, values, series, orchestration, readers, load, pages, faults), or all."""
     wanted = sys.argv[1:] or [
         "landing",
         "floor",
@@ -342,8 +341,6 @@ def main() -> int:
             pages(work, SCALE, RESULTS)
         if "faults" in wanted:
             faults(work, SCALE, RESULTS)
-        if "spark" in wanted:
-            spark(work, SCALE, RESULTS)
     finally:
         for home in work.iterdir():
             if (home / "postgres").exists():

@@ -119,8 +119,8 @@ def _standing(settings: Settings, run: Run) -> list[str]:
 def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: Progress) -> list[str]:
     files = complete(settings, lake)
     landed = _landed_rows(settings)
-    write_job(settings, work, lake, files, landed)
-    manifest = run_spark(settings, lake, work)
+    _write_job(settings, work, lake, files, landed)
+    manifest = _run_spark(settings, lake, work)
     if manifest["landed"] != landed:
         wrong = next(name for name in landed if manifest["landed"].get(name) != landed[name])
         raise NorthstarError(
@@ -153,7 +153,7 @@ def _landed_rows(settings: Settings) -> dict[str, int]:
         return {row["entity"]: row["rows"] for row in connection.execute(query)}
 
 
-def write_job(
+def _write_job(
     settings: Settings, work: Path, lake: Path, files: dict[str, list[LakeFile]], landed: dict[str, int]
 ) -> None:
     """Write what Spark's script is asked for to job.json. files: of the lake, by entity; landed: their rows, each key once."""
@@ -178,7 +178,7 @@ def write_job(
     (work / "job.json").write_text(json.dumps(job))
 
 
-def run_spark(settings: Settings, lake: Path, work: Path) -> HandoverManifest:
+def _run_spark(settings: Settings, lake: Path, work: Path) -> HandoverManifest:
     """Run Spark's script on the job in the directory `work`; returns its manifest.
 
     Raises NorthstarError if it fails: PassingError where another try may succeed.
