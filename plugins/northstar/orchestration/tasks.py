@@ -81,7 +81,7 @@ def build_wide_models(**context: Unpack[Context]) -> None:
     """Have Spark build the models with the most input; their rows are loaded, and `build_models` takes them."""
     from northstar.build.stage import build_wide_models as build_on_spark
 
-    build_on_spark(load_settings(), _run_id(context), _print_visible)
+    build_on_spark(load_settings(), run_id_of(context), _print_visible)
 
 
 def build_models(**context: Unpack[Context]) -> None:
