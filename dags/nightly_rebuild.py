@@ -11,6 +11,7 @@ from northstar.orchestration.approvals import PublishOperator
 from northstar.orchestration.assets import MARTS
 from northstar.orchestration.domains import DomainOperator, domains
 from northstar.orchestration.retries import RetryWhatPasses
+from northstar.orchestration.spark import builds_on_spark
 
 DOC = """
 ### Purpose
@@ -22,6 +23,7 @@ Trigger it again, or backfill a past interval: the same rows and the same `as_of
 ### Expected failures
 As hourly_refresh. `build_models` runs dbt and is red when anything failed; so is the task of the failed model's domain, whose log names the
 model and has a table of the domain's models: state, seconds, rows. A domain is skipped when what its models read failed.
+`build_wide_models` (with `wide_engine: spark` only) is tried again when Spark was lost; then the run stops, and nothing is loaded (docs/scaling.md).
 `maintain_warehouse` red in a green run: the version is published, only the upkeep failed (docs/runbooks.md, maintenance_failed).
 """
 
@@ -49,6 +51,11 @@ with DAG(
         open_run >> list_sources >> land_sources >> settle_sources
     with TaskGroup("build") as build:
         build_models = PythonOperator(task_id="build_models", python_callable=tasks.build_models)
+        if builds_on_spark():
+            build_wide_models = PythonOperator(
+                task_id="build_wide_models", python_callable=tasks.build_wide_models, retries=2, retry_delay=timedelta(minutes=2), retry_policy=RetryWhatPasses(),
+            )  # fmt: skip
+            build_wide_models >> build_models
         for domain, models in domains().items():
             DomainOperator(task_id=domain.replace("/", "_"), domain=domain, models=models)
     with TaskGroup("audit") as audit:

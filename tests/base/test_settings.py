@@ -51,6 +51,13 @@ from tests.support import empty, query_as, silent
             "lake: l\nwide_engine: spark\nspark_memory_mb: 512",
             "spark_memory_mb: give whole MB, 1024 or more",
         ),
+        ("operations", "spark_master: yarn", r"spark_master: give local, local\[\*\], spark://HOST:PORT, "),
+        ("operations", "spark_master: spark://host", r"spark_master: give local, local\[\*\], spark://HOST:PORT, "),
+        (
+            "operations",
+            "spark_options: {spark.x: {}}",
+            r"spark_options\.spark\.x: give names of Spark's options with texts",
+        ),
         ("operations", "mapping_in_source: 'no'", "line 1, mapping_in_source: give true or false"),
         ("northstar", "phases: {web: {one: soon}}", r"line 1, phases\.web\.one: give by application when"),
         ("northstar", "[USD]", "northstar.yml, line 1: give names with values"),

@@ -106,4 +106,4 @@ def test_what_spark_lacks_is_found_by_doctor_and_stops_a_run_with_the_same_line(
     write_java(tmp_path, "17.0.21")
     monkeypatch.delenv("JAVA_HOME")
     [fine] = [finding for finding in examine(on_spark) if finding.check == "spark"]
-    assert not fine.is_wrong and fine.seen == "builds the models with the tag wide"
+    assert not fine.is_wrong and fine.seen == "builds the models with the tag wide, on local"

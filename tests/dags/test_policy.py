@@ -96,10 +96,36 @@ def test_a_domains_task_takes_no_process_and_nobody_waits_for_it(bag):
             assert (task.upstream_task_ids, task.downstream_task_ids) == ({"extract.settle_sources"}, set())
 
 
+def test_spark_has_a_task_of_its_own_where_it_is_turned_on(bag, tmp_path, monkeypatch):
+    assert "build.build_wide_models" not in bag.dags["nightly_rebuild"].task_ids
+    monkeypatch.setenv("NORTHSTAR_CONFIG", str(tmp_path))
+    (tmp_path / "operations.yml").write_text("lake: lake\nwide_engine: spark\n")
+    on_spark = type(bag)(dag_folder=str(DAGS))
+    assert on_spark.import_errors == {}
+    for policy in (
+        test_the_stages_are_task_groups_in_order,
+        test_the_last_task_decides_about_a_run_so_upkeep_that_fails_leaves_a_published_one_green,
+        test_a_domains_task_takes_no_process_and_nobody_waits_for_it,
+        test_models_and_checks_are_not_retried,
+    ):
+        policy(on_spark)
+    task = on_spark.dags["nightly_rebuild"].get_task("build.build_wide_models")
+    assert (task.upstream_task_ids, task.downstream_task_ids) == ({"extract.settle_sources"}, {"build.build_models"})
+    assert task.retries == 2 and isinstance(task.retry_policy, RetryWhatPasses)
+    assert "build.build_wide_models" not in on_spark.dags["hourly_refresh"].task_ids
+    # a run says what is wrong with the settings; the DAG is there all the same
+    (tmp_path / "operations.yml").write_text("wide_engine: hadoop\n")
+    assert type(bag)(dag_folder=str(DAGS)).import_errors == {}
+
+
 def test_models_and_checks_are_not_retried(bag):
     for dag in bag.dags.values():
         for task in dag.tasks:
-            assert task.retries == 0 or task.task_id in ("extract.land_source", "send_report"), task.task_id
+            assert task.retries == 0 or task.task_id in (
+                "extract.land_source",
+                "build.build_wide_models",
+                "send_report",
+            ), task.task_id
             assert task.task_id != "extract.land_source" or isinstance(task.retry_policy, RetryWhatPasses)
 
 

@@ -15,9 +15,11 @@ from northstar.base.settings import ROOT, load_settings
 from northstar.cli.main import main
 from northstar.operate import backup
 from northstar.publish.merge import rollback
-from northstar.warehouse import db, embedded
+from northstar.warehouse import db, embedded, lake
+from northstar.warehouse.setup import bootstrap
 from tests.conftest import home, release_before
 from tests.support import published
+from tests.warehouse.test_lake import counting, event, in_lake, in_table, land
 
 OWN_TARGETS = "metric_id,application,grain,operator,target\nmrr,shop,month,>=,10\n"
 
@@ -48,9 +50,16 @@ def story():
         try:
             follow(archive)
             (settings.home / "targets.csv").write_text(OWN_TARGETS)
+            with (settings.home / "operations.yml").open("a") as file:
+                file.write("lake: lake\n")
+            bootstrap(settings)
+            settings = load_settings(settings.home)
+            land(settings, place / "in the backup", [event(1), event(2)])
             follow(back_up)
+            land(settings, place / "in the archive", [event(2, "tool.removed", "2026-02-11T00:00:00Z")])
             before, moment = published(settings), datetime.now(UTC)
             assert rollback(settings) == (3, 1)
+            land(settings, place / "after the moment", [event(1, "tool.removed", "2026-02-11T00:00:00Z")])
             told = follow(put_back.replace("2026-04-01T14:00:00Z", moment.isoformat()))
             yield place, settings, before, told
         finally:
@@ -64,6 +73,20 @@ def test_the_chapter_restores_the_moment_before_the_accident(story):
     assert load_settings(settings.home).own_seeds == {"targets": OWN_TARGETS}
     with db.connect(settings, "owner") as connection:
         assert connection.execute("select count(*) as n from staging.charges").fetchone()["n"] == 3
+
+
+def test_the_lake_of_a_restored_home_is_that_of_the_moment_and_is_written_again(story):
+    _, settings, _, _ = story
+    listed = counting(settings)
+    assert [file["rows"] for file in listed] == [2, 1] and not (settings.home / "lake").exists()
+    lake.complete(settings, settings.home / "lake")
+    assert in_lake(settings) == in_table(settings)
+    assert [row["event_name"] for row in in_table(settings)] == ["tool.invoked", "tool.removed"]
+    # with the files that stood there after the moment, those count that the restored list names, and no others
+    stray = settings.home / "lake" / "events" / "000000000099-00000000.2.parquet"
+    stray.write_bytes(b"of a later moment")
+    lake.complete(settings, settings.home / "lake")
+    assert not stray.exists() and in_lake(settings) == in_table(settings)
 
 
 def test_the_secrets_are_kept_apart_from_the_data(story):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, PassingError
 from northstar.base.settings import ROOT
 from northstar.build.wide import handed_over
 from tests.support import query_as, silent
@@ -36,12 +36,12 @@ def handovers(settings, run_id: int) -> list[dict]:
     )
 
 
-def fail_to_hand_over(settings) -> str:
-    """The line with which a handover fails. Nothing of it is left."""
+def fail_to_hand_over(settings, may_pass: bool = True) -> str:
+    """The line with which a handover fails; may_pass: whether its task is tried again then. Nothing of it is left."""
     with pytest.raises(NorthstarError) as caught, handed_over(settings, {"run_id": 1, "is_full": True}, silent):
         pass
     assert_nothing_left(settings)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and isinstance(caught.value, PassingError) == may_pass
     return str(caught.value)
 
 

@@ -7,9 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from northstar.base.errors import NorthstarError
+from northstar.build import wide
 from northstar.warehouse import lake
 from tests.end_to_end.test_edges import mount
-from tests.spark.handover import SPARK_PYTHON, changed, fail_to_hand_over, hand_over, script, with_changes
+from tests.spark.handover import (
+    SPARK_PYTHON,
+    assert_nothing_left,
+    changed,
+    fail_to_hand_over,
+    hand_over,
+    handovers,
+    script,
+    with_changes,
+)
+from tests.support import silent
 
 
 def largest_file(settings) -> Path:
@@ -45,7 +57,18 @@ def test_a_driver_that_dies_between_two_models_and_is_run_again(small, wanted, t
     )
     message = fail_to_hand_over(changed(small, spark_python=with_changes(tmp_path, changes)))
     assert message.startswith("Spark failed: it ended with the code -9 (its log: ") and "run again" in message
-    assert hand_over(small, 102) == wanted
+    # as two tasks: the second takes what the first has loaded, and needs no Spark
+    run, without_spark = {"run_id": 102, "is_full": True}, changed(small, spark_python="/nowhere")
+    models = wide.hand_over(small, run, silent)
+    with wide.handed_over(without_spark, run, silent) as standing:
+        assert sorted(standing) == sorted(models) and handovers(small, 102) == wanted
+    assert_nothing_left(small)
+    # once they are gone, as after a build that failed, it is all done again
+    with (
+        pytest.raises(NorthstarError, match="Spark's environment is missing"),
+        wide.handed_over(without_spark, run, silent),
+    ):
+        pass
 
 
 def test_a_full_disk_of_temporary_files(small, wanted, tmp_path):

@@ -54,17 +54,19 @@ def test_a_manifest_that_does_not_add_up_stops_the_run(on_spark, tmp_path):
     python = script(
         tmp_path / "python", f'{SPARK_PYTHON} "$@" && {sys.executable} {tmp_path}/lose.py "$(dirname "$3")"'
     )
-    message = fail_to_hand_over(changed(on_spark, spark_python=python))
+    message = fail_to_hand_over(changed(on_spark, spark_python=python), may_pass=False)
     assert message.startswith("what Spark handed over for event_hours does not add up to its manifest (")
 
 
 def test_a_spark_that_dies_or_is_not_there_is_one_line(on_spark, tmp_path, monkeypatch):
     python = script(tmp_path / "python", "kill -9 $$")
     assert "Spark failed: it ended with the code -9" in fail_to_hand_over(changed(on_spark, spark_python=python))
-    assert "make setup-spark" in fail_to_hand_over(changed(on_spark, spark_python=str(tmp_path / "nowhere")))
+    nowhere = changed(on_spark, spark_python=str(tmp_path / "nowhere"))
+    assert "make setup-spark" in fail_to_hand_over(nowhere, may_pass=False)
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "openjdk-17-jre-headless" in fail_to_hand_over(changed(on_spark, spark_python=sys.executable))
+    without_java = changed(on_spark, spark_python=sys.executable)
+    assert "openjdk-17-jre-headless" in fail_to_hand_over(without_java, may_pass=False)
 
 
 def test_spark_has_no_secret_of_ours(on_spark, tmp_path, monkeypatch):

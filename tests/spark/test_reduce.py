@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import reduce
 directory = Path(sys.argv[2])
-session = reduce.open_session({"cores": 1, "memory_mb": 1024, "entities": {}, "scratch": str(directory / "scratch")})
+session = reduce.open_session({"master": "local[1]", "options": {"spark.app.name": "ours"}, "cores": 1, "memory_mb": 1024, "entities": {}, "scratch": str(directory / "scratch")})
 facts = "select 'one is one' as fact, true as is_true union all select 'two is one', false union all select 'nobody knows', cast(null as boolean)"
 try:
     reduce.ask_facts(session, reduce.Model("", "engine_facts", facts, False, ()))

@@ -1,6 +1,8 @@
 """The lake holds what the tables of the wide entities hold: each batch as a file that counts once the batch has committed."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pyarrow.dataset as ds
@@ -210,3 +212,71 @@ def test_a_small_file_that_cannot_be_read_is_taken_out_and_written_again(setting
     lake.complete(settings, directory)
     assert in_lake(settings) == in_table(settings)
     assert lake.compact(settings) == lake.MANY - 1
+
+
+# processes that are killed on the way, each forked from one that has imported everything
+KILLED = """
+import os, signal, sys
+from dataclasses import replace
+from northstar.base.settings import Operations, load_settings
+from northstar.extract.landing import batch
+from northstar.extract.landing.directory import land_directory
+from northstar.warehouse import lake
+
+home, directory, work, source = sys.argv[1:5]
+settings = replace(load_settings(home), operations=Operations(lake=directory))
+
+def die_after(module, name):
+    real = getattr(module, name)
+    def done(*arguments):
+        real(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(module, name, done)
+
+for module, name in {"land": ((lake, "_write_file"), (batch, "write_batch")), "compact": ((lake, "_write_file"), (lake, "_merge"))}[work]:
+    child = os.fork()
+    if not child:
+        die_after(module, name)
+        land_directory(settings, 1, source, progress=lambda _: None) if work == "land" else lake.compact(settings)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (name, status)
+"""
+
+
+def kill(settings, work: str, source) -> None:
+    subprocess.run(
+        [sys.executable, "-c", KILLED, settings.home, lake.lake_directory(settings), work, source], check=True
+    )
+
+
+def counting(settings) -> list[dict]:
+    return query_as(settings, "loader", "select * from audit.lake_files order by entity, batch_id")
+
+
+def test_a_landing_that_is_killed_with_its_file_written_or_named_leaves_nothing_that_counts(settings, source, tmp_path):
+    land(settings, source, [event(1)], "before")
+    before, directory = counting(settings), lake.lake_directory(settings) / "events"
+    write_rows(tmp_path / "killed", {"events": [event(1, "tool.removed", "2026-02-11T00:00:00Z"), event(2)]})
+    kill(settings, "land", tmp_path / "killed")
+    assert counting(settings) == before and len(in_table(settings)) == 1
+    assert len(list(directory.iterdir())) == 3
+    land_directory(settings, 1, str(tmp_path / "killed"), progress=silent)
+    assert in_lake(settings) == in_table(settings) and len(in_table(settings)) == 2
+    # what the next run finds is whole; the files that do not count are gone
+    after = counting(settings)
+    lake.complete(settings, directory.parent)
+    assert counting(settings) == after and len(list(directory.iterdir())) == 2
+
+
+def test_a_merging_that_is_killed_before_or_after_its_files_count_loses_and_doubles_nothing(settings, source):
+    land_many(settings, source)
+    directory = lake.lake_directory(settings) / "events"
+    wanted = in_table(settings)
+    # before: a file that nobody reads; after: those that were merged
+    kill(settings, "compact", source)
+    assert in_lake(settings) == wanted and len(list(directory.iterdir())) == lake.MANY + 2
+    assert lake.sweep(settings) == lake.MANY + 1
+    after = counting(settings)
+    lake.complete(settings, directory.parent)
+    assert counting(settings) == after and in_lake(settings) == wanted

@@ -155,7 +155,19 @@ class Operations(Section):
     lake: str | None = None
     # what builds the models with the tag `wide` in nightly runs (docs/scaling.md): spark reads the lake
     wide_engine: Literal["postgres", "spark"] = Field("postgres", description="give postgres or spark")
-    # a directory for what Spark writes meanwhile, None: below the home
+    # where it runs: local is this machine; a cluster reads and writes the home and the lake under the paths that they have here
+    spark_master: str = Field(
+        "local",
+        pattern=r"^(local(\[(\d+|\*)\])?|local-cluster\[\d+,\d+,\d+\]|spark://[^\s/,:]+:\d+(,[^\s/,:]+:\d+)*|k8s://https?://\S+)$",
+        description="give local, local[*], spark://HOST:PORT, k8s://https://HOST:PORT, or local-cluster[WORKERS,CORES,MB]",
+    )
+    # Spark's own options, such as those of its pods; the options that decide about numbers are ours
+    spark_options: dict[str, str] = Field(
+        {}, description="give names of Spark's options with texts, such as {spark.kubernetes.namespace: northstar}"
+    )
+    # how long to wait for the first executor of a cluster
+    spark_wait_minutes: float = Field(5, gt=0, description="give minutes")
+    # a directory for what Spark writes meanwhile, None: below the home; a cluster's workers have their own
     spark_scratch: str | None = None
     spark_cores: int = Field(2, strict=True, ge=1, description="give whole cores, 1 or more")
     spark_memory_mb: int = Field(2048, strict=True, ge=1024, description="give whole MB, 1024 or more")

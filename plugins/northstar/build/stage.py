@@ -16,7 +16,7 @@ from northstar.build.results import read_definitions, record_build
 from northstar.build.spot_check import check_drawn
 from northstar.build.structure import check_files, check_metrics, check_removals, raise_for
 from northstar.build.unchanged import create_empty_logs, not_rebuilt_nodes, unchanged_nodes
-from northstar.build.wide import handed_over
+from northstar.build.wide import hand_over, handed_over
 from northstar.warehouse import db
 from northstar.warehouse.rows import Run
 from northstar.warehouse.stages import run_stage
@@ -69,6 +69,16 @@ def build(
             with db.connect(settings, "transformer") as connection:
                 raise_for(check_metrics(project, read_definitions(connection, run["code_version"])))
         return seconds
+
+
+def build_wide_models(settings: Settings, run_id: int, progress: Progress = print) -> list[str]:
+    """Have Spark build the models with the tag `wide`, for `build` of the same run, which would do it otherwise; returns the models.
+
+    A stage of its own: where Spark is lost, it can be done again before anything else is built. Raises NorthstarError as `handed_over` does.
+    """
+    with run_stage(settings, run_id, "spark") as run:
+        _require_same_code(settings, run)
+        return hand_over(settings, run, progress) if run["is_full"] else []
 
 
 def _require_same_code(settings: Settings, run: Run) -> None:

@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, PassingError
 from northstar.base.files import read_json
 from northstar.base.progress import Progress
 from northstar.base.settings import ROOT, Settings
@@ -72,21 +72,49 @@ class HandoverManifest(TypedDict):
 def handed_over(settings: Settings, run: Run, progress: Progress) -> Iterator[list[str]]:
     """A context in which the rows of the returned models stand in `core._handed_over__<model>`; none where Postgres builds them itself.
 
-    Raises NorthstarError when Spark fails, or when what it hands over does not add up.
+    They may stand there already, when `hand_over` was a task of its own. Raises NorthstarError as `hand_over` does.
     """
-    # what a build that was killed left: its rows name accounts, and an erasure builds as well
+    try:
+        # a rebuild is of some models, for which starting Spark would not pay
+        if settings.operations.wide_engine == "spark" and run["is_full"] and not run["rebuilds"]:
+            yield _standing(settings, run) or hand_over(settings, run, progress)
+        else:
+            # what a build that was killed left: its rows name accounts, and an erasure builds as well
+            _clear(settings)
+            yield []
+    finally:
+        _clear(settings)
+
+
+def hand_over(settings: Settings, run: Run, progress: Progress) -> list[str]:
+    """Have Spark build the models and load their rows, which stand there until the run's build ends; returns the models.
+
+    Raises NorthstarError when Spark fails, or when what it hands over does not add up; then nothing of it is left.
+    """
     _clear(settings)
     directory = lake_directory(settings)
-    if settings.operations.wide_engine != "spark" or directory is None or not run["is_full"] or run["rebuilds"]:
-        yield []
-        return
+    if directory is None:
+        raise NorthstarError("spark reads the lake: give `lake` in operations.yml a directory as well")
     work = settings.home / "wide" / f"run-{run['run_id']}"
     work.mkdir(mode=0o700, parents=True)
     try:
         models = _hand_over(settings, run, directory, work, progress)
-        yield models
-    finally:
+    except BaseException:
         _clear(settings)
+        raise
+    _clear_files(settings)
+    return models
+
+
+def _standing(settings: Settings, run: Run) -> list[str]:
+    """The models that were handed over in this run, if all their rows are still there and nothing has landed since; else none."""
+    with db.connect(settings, "transformer") as connection:
+        row = fetch_one(connection.execute(
+            "select coalesce(array_agg(model order by model), '{}') as models, coalesce(bool_and(to_regclass(format('core.%%I', '_handed_over__' || model)) "
+            "is not null and loaded_at > coalesce((select max(coalesce(finished_at, started_at)) from audit.landing_batches), '-infinity')), false) as all_there "
+            "from audit.handovers where run_id = %s", [run["run_id"]],
+        ))  # fmt: skip
+    return list(row["models"]) if row["all_there"] else []
 
 
 def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: Progress) -> list[str]:
@@ -129,9 +157,13 @@ def _landed_rows(settings: Settings) -> dict[str, int]:
 def _write_job(
     settings: Settings, work: Path, lake: Path, files: dict[str, list[LakeFile]], landed: dict[str, int]
 ) -> None:
+    """Write what Spark's script is asked for to job.json. files: of the lake, by entity; landed: their rows, each key once."""
     job = {
+        "master": settings.operations.spark_master,
+        "options": settings.operations.spark_options,
         "cores": settings.operations.spark_cores,
         "memory_mb": settings.operations.spark_memory_mb,
+        "wait_seconds": settings.operations.spark_wait_minutes * 60,
         "scratch": str(_scratch(settings)),
         "entities": {
             name: {
@@ -148,6 +180,10 @@ def _write_job(
 
 
 def _run_spark(settings: Settings, lake: Path, work: Path) -> HandoverManifest:
+    """Run Spark's script on the job in the directory `work`; returns its manifest.
+
+    Raises NorthstarError if it fails: PassingError where another try may succeed.
+    """
     for seen, remedy in troubles(settings):
         raise NorthstarError(f"{seen}: {remedy}; or {ADVICE}")
     write_project(settings)
@@ -168,13 +204,15 @@ def _run_spark(settings: Settings, lake: Path, work: Path) -> HandoverManifest:
         said = read_json(work / "failure.json") or {
             "failure": f"it ended with the code {process.returncode}",
             "file": None,
+            "may_pass": True,
         }
         if said["file"]:
             discard(settings, lake, Path(said["file"]))
-            raise NorthstarError(
+            raise PassingError(
                 f"Spark cannot read {said['file']}, which is out of the lake now: run again, and it is written again from its table (Spark's log: {log})"
             )
-        raise NorthstarError(f"Spark failed: {said['failure']} (its log: {log}); {ADVICE}")
+        failure = PassingError if said["may_pass"] else NorthstarError
+        raise failure(f"Spark failed: {said['failure']} (its log: {log}); {ADVICE}")
     return as_shape(HandoverManifest, read_json(work / "manifest.json") or {})
 
 
@@ -225,6 +263,8 @@ def _environment(settings: Settings, work: Path) -> dict[str, str]:
         "DBT_PROFILES_DIR": str(settings.root / "dbt_project"),
         "DBT_TARGET_PATH": str(work / "target"),
         "DBT_LOG_PATH": str(work),
+        # where the workers of local-cluster keep their files; they would lie beside Spark's programs
+        "SPARK_WORKER_DIR": str(work / "workers"),
     }
 
 
@@ -281,10 +321,14 @@ def _difference(said: ModelSums, loaded: ModelSums) -> str:
     return f"column {name}: {said['columns'].get(name)}, loaded {loaded['columns'].get(name)}"
 
 
-def _clear(settings: Settings) -> None:
-    """Remove the files and the tables of a handover."""
+def _clear_files(settings: Settings) -> None:
     shutil.rmtree(settings.home / "wide", ignore_errors=True)
     shutil.rmtree(_scratch(settings), ignore_errors=True)
+
+
+def _clear(settings: Settings) -> None:
+    """Remove the files and the tables of a handover."""
+    _clear_files(settings)
     with db.connect(settings, "transformer") as connection:
         tables = connection.execute(
             "select tablename from pg_tables where schemaname = 'core' and tablename like '\\_handed\\_over\\_\\_%%'",

@@ -210,7 +210,7 @@ def _spark(settings: Settings) -> Iterator[Observation]:
         found = list(wide.troubles(settings))
         yield from found
         if not found:
-            yield ("builds the models with the tag wide",)
+            yield (f"builds the models with the tag wide, on {settings.operations.spark_master}",)
 
 
 def _now() -> datetime:

@@ -77,6 +77,13 @@ def settle_sources(**context: Unpack[Context]) -> None:
     _evaluate_quietly()
 
 
+def build_wide_models(**context: Unpack[Context]) -> None:
+    """Have Spark build the models with the most input; their rows are loaded, and `build_models` takes them."""
+    from northstar.build.stage import build_wide_models as build_on_spark
+
+    build_on_spark(load_settings(), run_id_of(context), _print_visible)
+
+
 def build_models(**context: Unpack[Context]) -> None:
     """Build the models in one dbt process, which records each as it ends."""
     from northstar.build.stage import build

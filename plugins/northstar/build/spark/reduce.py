@@ -13,8 +13,11 @@ the file of the lake that could not be read, if that is the reason.
 
 import json
 import os
+import re
+import socket
 import sys
 import threading
+import time
 import traceback
 from dataclasses import dataclass
 from decimal import Decimal
@@ -40,6 +43,15 @@ SUMMED = {
 }  # fmt: skip
 
 
+# what Spark says when it has lost its machines, and not when it cannot do what is asked
+PASSING = (
+    "No space left on device",
+    "ExecutorLostFailure",
+    "cancelled because SparkContext was shut down",
+    "Master removed our application",
+)
+
+
 class EntityFiles(TypedDict):
     """A landed entity. columns: {name: its type in the contract}; has_repeated_keys: whether rows of several files may have one key."""
 
@@ -50,10 +62,13 @@ class EntityFiles(TypedDict):
 
 
 class Job(TypedDict):
-    """What northstar.build.wide asks for. scratch: the directory of Spark's temporary files."""
+    """What northstar.build.wide asks for. master: `local`, or as Spark names it; options: Spark's own; wait_seconds: for a cluster's first executor."""
 
+    master: str
+    options: dict[str, str]
     cores: int
     memory_mb: int
+    wait_seconds: float
     scratch: str
     entities: dict[str, EntityFiles]
 
@@ -70,7 +85,11 @@ class Model:
 
 
 class Failed(Exception):
-    """What ends the job with a line of our own."""
+    """What ends the job with a line of our own. may_pass: whether another try can succeed."""
+
+    def __init__(self, line: str, may_pass: bool = False):
+        super().__init__(line)
+        self.may_pass = may_pass
 
 
 def main(job_file: Path) -> int:
@@ -95,17 +114,16 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def explain(exc: Exception, job: Job) -> dict[str, str | None]:
-    """A failure in one line, with the file of the lake that Spark names in it."""
+def explain(exc: Exception, job: Job) -> dict[str, str | bool | None]:
+    """A failure in one line, with the file of the lake that Spark names in it, and whether it may pass by itself."""
     text = str(exc)
     files = [file for entity in job["entities"].values() for file in entity["files"]]
     named = next((file for file in files if Path(file).name in text), None)
+    line = " ".join(text.split())[:400] or type(exc).__name__
     if "No space left on device" in text:
-        return {
-            "failure": f"the disk of its temporary files is full ({job['scratch']})",
-            "file": None,
-        }
-    return {"failure": " ".join(text.split())[:400] or type(exc).__name__, "file": named}
+        named, line = None, f"the disk of its temporary files is full ({job['scratch']}, or that of the worker)"
+    may_pass = exc.may_pass if isinstance(exc, Failed) else any(mark in text for mark in PASSING)
+    return {"failure": line, "file": named, "may_pass": may_pass}
 
 
 def build(job: Job, directory: Path) -> dict[str, object]:
@@ -113,6 +131,7 @@ def build(job: Job, directory: Path) -> dict[str, object]:
     compiled = compile_models()
     session = open_session(job)
     try:
+        await_executor(session, job)
         ask_facts(session, compiled.pop(FACTS))
         landed = {name: show_landed(session, name, entity) for name, entity in job["entities"].items()}
         models = {}
@@ -149,13 +168,13 @@ def compile_models() -> dict[str, Model]:
 
 
 def open_session(job: Job) -> SparkSession:
-    """A session on this machine, in UTC, with the ANSI rules."""
+    """A session in UTC, with the ANSI rules, on this machine or on a cluster's workers. Raises Failed if the cluster's master does not answer."""
     scratch = job["scratch"]
     options = {
+        **job["options"],
         "spark.driver.memory": f"{job['memory_mb']}m",
         "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Djava.io.tmpdir={scratch} -Dderby.system.home={scratch}",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
         "spark.local.dir": scratch,
         "spark.ui.enabled": "false",
@@ -169,12 +188,66 @@ def open_session(job: Job) -> SparkSession:
         "spark.sql.warehouse.dir": scratch,
     }
     Path(scratch).mkdir(parents=True, exist_ok=True)
-    builder = SparkSession.builder.master(f"local[{job['cores']}]").appName("northstar")
+    builder = SparkSession.builder.master(use_master(job, options)).appName("northstar")
     for name, value in options.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("WARN")
     return session
+
+
+def use_master(job: Job, options: dict[str, str]) -> str:
+    """The master's address; adds what a session on it needs to the options."""
+    master = job["master"]
+    on_this_machine = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    if is_local(job):
+        options |= on_this_machine
+        return f"local[{job['cores']}]" if master == "local" else master
+    options["spark.executor.memory"] = f"{job['memory_mb']}m"
+    if made := re.fullmatch(r"local-cluster\[(\d+),(\d+),(\d+)\]", master):
+        options |= on_this_machine | {"spark.executor.memory": f"{made[3]}m"}
+        return master
+    if master.startswith("k8s://"):
+        options.setdefault("spark.executor.instances", str(job["cores"]))
+        return master
+    options["spark.cores.max"] = str(job["cores"])
+    addresses = [tuple(one.rsplit(":", 1)) for one in master.removeprefix("spark://").split(",")]
+    if all(host in ("127.0.0.1", "localhost") for host, _ in addresses):
+        options |= on_this_machine
+    reasons = []
+    for host, port in addresses:
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as exc:
+            reasons.append(exc.strerror or str(exc))
+    if len(reasons) == len(addresses):
+        raise Failed(
+            f"no master answers at {master} ({reasons[0]}); see `spark_master` in operations.yml", may_pass=True
+        )
+    return master
+
+
+def is_local(job: Job) -> bool:
+    """Whether the driver does the work itself."""
+    return re.fullmatch(r"local(\[.*\])?", job["master"]) is not None
+
+
+def await_executor(session: SparkSession, job: Job) -> None:
+    """Wait for an executor of a cluster: without one, Spark waits for ever. Raises Failed when the time is up."""
+    until = time.monotonic() + job["wait_seconds"]
+    while not is_local(job) and count_executors(session) == 0:
+        if time.monotonic() > until:
+            raise Failed(
+                f"no worker of {job['master']} gave an executor within {job['wait_seconds']:g} seconds: is there one with a free core "
+                f"and {job['memory_mb']} MB (spark_memory_mb in operations.yml)?",
+                may_pass=True,
+            )
+        time.sleep(0.1)
+
+
+def count_executors(session: SparkSession) -> int:
+    """The executors that are there now, without the driver."""
+    return int(session.sparkContext._jsc.sc().getExecutorMemoryStatus().size()) - 1
 
 
 def ask_facts(session: SparkSession, facts: Model) -> None:
