@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,12 +77,21 @@ def test_a_comment_and_a_layout_change_nothing_and_what_a_killed_preview_left_is
     assert relations(built) == []
 
 
-@pytest.mark.parametrize("rule", BROKEN)
-def test_a_broken_rule_shows_as_a_difference_of_its_metric(built, tree, rule):
-    with broken(tree, rule):
+@pytest.fixture(scope="module")
+def all_broken(built, tree):
+    """What a preview shows of the tree with all the rules broken at once: each is about a metric of its own."""
+    with ExitStack() as stack:
+        for rule in BROKEN:
+            stack.enter_context(broken(tree, rule))
         shown = preview(replace(built, root=tree), progress=silent)
-    assert list(shown.changed.values()) == [["definition"]]
-    metrics = {m.counts["metric_id"]: m for m in shown.metrics}
+    assert relations(built) == []
+    return shown
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_a_broken_rule_shows_as_a_difference_of_its_metric(built, all_broken, rule):
+    assert all_broken.changed[Path(MUTATIONS[rule]["file"]).stem] == ["definition"]
+    metrics = {m.counts["metric_id"]: m for m in all_broken.metrics}
     metric = metrics[BROKEN[rule]]
     value = metric.largest[0]
     assert metric.counts["values"] > 0 and value["old_value"] != value["new_value"]
@@ -92,7 +102,12 @@ def test_a_broken_rule_shows_as_a_difference_of_its_metric(built, tree, rule):
         *(value[name] for name in ("metric_id", "grain", "period_start", "application", "segment", "segment_value")),
     )  # fmt: skip
     assert published["value"] == value["old_value"]
-    assert relations(built) == []
+
+
+def test_what_no_rule_is_about_shows_no_difference(all_broken):
+    assert all_broken.changed.keys() == {Path(MUTATIONS[rule]["file"]).stem for rule in BROKEN}
+    metrics = {m.counts["metric_id"] for m in all_broken.metrics}
+    assert metrics >= set(BROKEN.values()) and not metrics & {"mrr", "signups", "dau", "ticket_volume"}
 
 
 def test_the_difference_is_complete_and_has_its_readers_and_rows(built, tree):
@@ -122,18 +137,16 @@ def test_the_difference_is_complete_and_has_its_readers_and_rows(built, tree):
     assert "arr" in str(withheld)
 
 
-def test_a_mart_shows_its_changed_columns(built, tree):
-    with broken(tree, "net revenue is the commission"):
-        shown = preview(replace(built, root=tree), progress=silent)
-    bookings = next(m for m in shown.marts if m.mart == "fct_bookings")
+def test_a_mart_shows_its_changed_columns(all_broken):
+    bookings = next(m for m in all_broken.marts if m.mart == "fct_bookings")
     assert (
         bookings.rows_changed > 0 and bookings.rows_added == bookings.rows_removed == 0 and len(bookings.columns) == 1
     )
     # no panel and no measure names the column: those of the pages come from the metric that is made of it
-    (column,) = [c for c in shown.columns if c.mart == "fct_bookings"]
+    (column,) = [c for c in all_broken.columns if c.mart == "fct_bookings"]
     assert (column.column, column.rows) == ("commission_reporting", bookings.rows_changed)
     assert column.readers == {"exposures": ["owner"], "metricflow": ["marketplace_net_revenue"]}
-    assert "| fct_bookings | commission_reporting |" in as_markdown(shown)
+    assert "| fct_bookings | commission_reporting |" in as_markdown(all_broken)
 
 
 def test_a_mart_that_is_a_union_of_models_is_compared(built, tree):
