@@ -8,6 +8,7 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from northstar.orchestration import tasks
+from northstar.orchestration.approvals import PublishOperator
 from northstar.orchestration.assets import MARTS
 from northstar.orchestration.retries import RetryWhatPasses
 
@@ -40,7 +41,13 @@ with DAG(
     default_args={"owner": "data-platform", "retries": 0, "execution_timeout": timedelta(hours=2)},
 ):
     with TaskGroup("extract") as extract:
-        open_run = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "hourly"})
+        # a night may wait for an approval, and this run for the night
+        open_run = PythonOperator(
+            task_id="open_run",
+            python_callable=tasks.open_run,
+            op_kwargs={"mode": "hourly"},
+            execution_timeout=timedelta(days=2),
+        )
         list_sources = PythonOperator(task_id="list_sources", python_callable=tasks.list_sources)
         land_sources = PythonOperator.partial(
             task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=RETRY_DELAY, retry_policy=RetryWhatPasses(),
@@ -55,6 +62,6 @@ with DAG(
     with TaskGroup("audit") as audit:
         PythonOperator(task_id="audit_marts", python_callable=tasks.audit_marts)
     with TaskGroup("publish") as publish:
-        publish_marts = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts, outlets=[MARTS])
+        publish_marts = PublishOperator(task_id="publish_marts", outlets=[MARTS])
         publish_marts >> PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
     extract >> build >> audit >> publish_marts

@@ -7,6 +7,7 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from northstar.orchestration import tasks
+from northstar.orchestration.approvals import PublishOperator
 from northstar.orchestration.assets import MARTS
 from northstar.orchestration.domains import DomainOperator, domains
 from northstar.orchestration.retries import RetryWhatPasses
@@ -53,7 +54,7 @@ with DAG(
     with TaskGroup("audit") as audit:
         PythonOperator(task_id="audit_marts", python_callable=tasks.audit_marts)
     with TaskGroup("publish") as publish:
-        publish_marts = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts, outlets=[MARTS])
+        publish_marts = PublishOperator(task_id="publish_marts", outlets=[MARTS])
         maintain_warehouse = PythonOperator(task_id="maintain_warehouse", python_callable=tasks.maintain_warehouse)
         close_run = PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
         publish_marts >> maintain_warehouse >> close_run

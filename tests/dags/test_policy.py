@@ -4,15 +4,17 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from northstar.base.settings import ROOT
+from northstar.base.settings import ROOT, Operations
 from northstar.connections.airflow import airflow_environment
 from northstar.orchestration import tasks
+from northstar.orchestration.approvals import PublishOperator
 from northstar.orchestration.assets import MARTS
 from northstar.orchestration.domains import DomainOperator, domains
 from northstar.orchestration.retries import RetryWhatPasses
@@ -109,6 +111,14 @@ def test_who_follows_a_publication_is_scheduled_on_it(bag):
     following = {dag.dag_id for dag in bag.dags.values() if dag.timetable.asset_condition}
     assert following == {"forecast_metrics", "send_reports"}
     assert bag.dags["send_reports"].timetable.timetable.summary == "30 6 * * *"
+
+
+def test_what_publishes_may_ask_and_who_waits_for_it_has_the_time(bag):
+    for name in ("hourly_refresh", "nightly_rebuild"):
+        asking = bag.dags[name].get_task("publish.publish_marts")
+        assert isinstance(asking, PublishOperator) and asking.execution_timeout
+    longest = timedelta(hours=Operations().approve_within_hours)
+    assert bag.dags["hourly_refresh"].get_task("extract.open_run").execution_timeout > 2 * longest
 
 
 def test_the_documented_dag_of_somebody_else_follows_the_marts(bag, tmp_path):

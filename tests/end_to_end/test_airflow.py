@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import psutil
@@ -22,10 +23,11 @@ from northstar.demo.company import simulate
 from northstar.orchestration.domains import domains
 from northstar.orchestration.services import _own_processes, start_services, stop_services
 from northstar.orchestration.up import Api, follow, owed_run, why_run_is_owed
+from northstar.publish.approval import describe_waiting
 from northstar.publish.stage import describe_publication
 from northstar.warehouse import db
 from tests.conftest import home
-from tests.support import accessible_to_others, find_needles, json_server, select, silent, udp_receiver
+from tests.support import accessible_to_others, find_needles, json_server, select, silent, udp_receiver, write_rows
 
 SOURCES = """
 sources:
@@ -33,6 +35,15 @@ sources:
     "select id as account_id, 'customer' as account_type, at as created_at, at as updated_at from users", cursor: updated_at}}}}
   gone: {system: sql, connection: gone, entities: [accounts], options: {entities: {accounts: {table: users}}}}
 """
+LATE = {
+    "charge_id": "late",
+    "account_id": "a",
+    "application": "web",
+    "amount": 1000,
+    "currency": "USD",
+    "status": "succeeded",
+}
+PUBLISHING = "publish.publish_marts"
 # a model that cannot be built
 REFUSE_COHORT_CASH = """
 create function public.refuse_cohort_cash() returns event_trigger language plpgsql as $$ begin
@@ -61,7 +72,7 @@ def private():
 
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("private")
-def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monkeypatch):
+def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, tmp_path_factory, monkeypatch):
     simulate(tmp_path, months=1, accounts=40, applications=("web",), end=parse_time(None))
     monkeypatch.setenv("NORTHSTAR_SOURCE_DIR", str(tmp_path))
     monkeypatch.setenv("NORTHSTAR_RETRY_SECONDS", "1")
@@ -140,6 +151,32 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             later = select(settings, "select as_of from publications where published_version > 2")
             assert {p["as_of"] for p in later} & {past, past + timedelta(hours=1)}
 
+            # a night that would restate more than is allowed waits for somebody, without a process, and publishes when it is told to
+            (settings.home / "operations.yml").write_text("approve_above: 0\n")
+            # a source of its own: an hourly run that the schedule starts just now reads the other one
+            at = (past - timedelta(days=9)).isoformat()
+            late = write_rows(
+                tmp_path_factory.mktemp("late"), {"charges": [LATE | {"created_at": at, "updated_at": at}]}
+            )
+            run_id = api.trigger("nightly_rebuild", {"source_dir": str(late)})
+            said = []
+            with ThreadPoolExecutor(1) as pool:
+                following = pool.submit(follow, api, "nightly_rebuild", run_id, said.append)
+                while not following.done() and api.tasks("nightly_rebuild", run_id).get(PUBLISHING) != "awaiting_input":
+                    time.sleep(0.5)
+                asked = f"/api/v2/dags/nightly_rebuild/dagRuns/{run_id}/taskInstances/{PUBLISHING}/-1/hitlDetails"
+                assert "| cash_collected |" in api._call(asked)["body"]
+                with db.connect(settings, "transformer") as connection:
+                    assert "for an approval in Airflow" in describe_waiting(connection)
+                api._call(asked, {"chosen_options": ["Publish"], "params_input": {}}, "PATCH")
+                following.result()
+            assert any("waits for an approval" in line for line in said)
+            with db.connect(settings, "transformer") as connection:
+                [decided] = connection.execute("select is_approved, decided_by from audit.approvals").fetchall()
+            assert decided == {"is_approved": True, "decided_by": "admin"}
+            assert select(settings, "select count(*) as n from fct_payments where charge_id = 'late'") == [{"n": 1}]
+            (settings.home / "operations.yml").unlink()
+
             # a run that fails is red, says why, publishes nothing and gives the turn back
             run_id = api.trigger("hourly_refresh", {"source_dir": "/nowhere"})
             with pytest.raises(NorthstarError):
@@ -189,12 +226,22 @@ def _demand_told(metrics: list[str], events: list[tuple]) -> None:
         "nightly_rebuild",
         "nightly_rebuild.publish.publish_marts",
         "nightly_rebuild.build.build_models",
+        # the last of the models and marts
+        "marts.user_paths",
     }
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         told = {line.split(":")[0] for line in metrics}
         done = {e["job"]["name"] for path, e in events if path == "/api/v1/lineage" and e["eventType"] == "COMPLETE"}
         if wanted <= told and completed <= done:
+            made_from = {
+                e["job"]["name"]: {i["name"].partition(".")[2] for i in e["inputs"]}
+                for path, e in events if path == "/api/v1/lineage" and e["job"]["name"].startswith(("models.", "marts."))
+            }  # fmt: skip
+            assert "staging.charges" in made_from["models.stg_charges"] and made_from["marts.fct_payments"] == {
+                "marts_candidate.fct_payments"
+            }
+            assert len(made_from) > 100 and "core.metrics_events" in made_from["marts.metric_points"]
             watching = {name for name in done if name.startswith("nightly_rebuild.build.")} - completed
             assert not watching, "who only watches tells nothing"
             return

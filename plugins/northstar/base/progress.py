@@ -11,3 +11,7 @@ Progress = Callable[[str], object]
 def progress(text: str) -> None:
     """Print a line with the time to standard error; standard output is for results only."""
     print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
+def no_progress(text: str) -> None:
+    """Say nothing."""

@@ -146,6 +146,9 @@ class Operations(Section):
     spark_memory_mb: int = Field(2048, strict=True, ge=1024, description="give whole MB, 1024 or more")
     # the interpreter of Spark's environment; None: that of `make setup-spark`
     spark_python: str | None = None
+    # a full run that would restate more values of complete periods waits with its publication until somebody approves it; None: none does
+    approve_above: int | None = Field(None, strict=True, ge=0, description="give a number of values, such as 1000")
+    approve_within_hours: float = Field(4, gt=0, description="give hours")
     # checks that only warn elsewhere and stop the publish in this company
     errors: list[Annotated[str, Field(strict=True)]] = Field(
         [], description="give names of checks, such as [charges_belong_to_known_accounts]"

@@ -18,6 +18,19 @@ def table(rows: Sequence[Mapping[str, object]], names: list[str] | None = None) 
     return "\n".join(lines)
 
 
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """The lines of a table in Markdown; there is at least one row."""
+    names = list(rows[0])
+
+    def cell(value: object) -> str:
+        return str("" if value is None else value).replace("|", "\\|").replace("\n", " ")
+
+    return [
+        f"| {' | '.join(names)} |", f"|{'---|' * len(names)}",
+        *(f"| {' | '.join(cell(row[name]) for name in names)} |" for row in rows),
+    ]  # fmt: skip
+
+
 def _short_text(value: object) -> str:
     """A value in one short line, without trailing zeros."""
     if isinstance(value, Decimal) and value.is_finite():

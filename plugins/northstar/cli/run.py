@@ -27,6 +27,12 @@ def register(command: Command) -> None:
         "--as-of", help="logical time, exclusive, such as 2025-04-01T00:00:00Z (default: the current hour)"
     )
     sub.add_argument("--mode", choices=("nightly", "hourly"), default="nightly")
+    sub.add_argument(
+        "--approve",
+        action="store_true",
+        help="publish also if more is restated than `approve_above` of operations.yml allows",
+    )
+    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who approves it (default: you)")
     sub = command("backfill", _backfill, "read a range of the past again, rebuild exactly its periods and publish")
     sub.add_argument(
         "--from", dest="start", required=True, metavar="TIME", help="the start of the range, such as 2025-01-01"
@@ -77,8 +83,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.home)
     version = job.run(
-        settings, arguments.mode, parse_time(arguments.as_of), arguments.source_dir, progress, arguments.mapping
-    )
+        settings, arguments.mode, parse_time(arguments.as_of), arguments.source_dir, progress, arguments.mapping,
+        approved_by=arguments.by if arguments.approve else None,
+    )  # fmt: skip
     progress(f"published version {version}")
     print_headline(settings)
 

@@ -1,7 +1,7 @@
 """`northstar status`: the state of a home in a few lines."""
 
 from northstar.base.settings import Settings
-from northstar.publish import hold
+from northstar.publish import approval, hold
 from northstar.warehouse import db, embedded, turn_lock
 from northstar.warehouse.rows import fetch_one
 from northstar.warehouse.troubles import newest_warnings, open_alerts, unevaluated_run, unusual_values
@@ -36,6 +36,8 @@ def status(settings: Settings) -> str:
         lines.append(f"writing     {writing}")
         if hold_text := hold.describe_hold(connection):
             lines.append(f"held        {hold_text}")
+        if waiting_text := approval.describe_waiting(connection):
+            lines.append(f"approval    {waiting_text}")
         rows = connection.execute(
             "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "
             "where not succeeded order by 1"

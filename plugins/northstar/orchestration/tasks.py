@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from northstar.base.clock import parse_time
 from northstar.base.escaping import make_visible
-from northstar.base.settings import load_settings
+from northstar.base.settings import Settings, load_settings
 from northstar.extract.sources.declared import read_sources
 from northstar.runs import lifecycle
 
@@ -41,14 +41,15 @@ def open_run(mode: str, **context: Unpack[Context]) -> int:
     if context["dag_run"].run_type == "scheduled":
         # a run that the schedule makes up for must not take readers back in time
         as_of = max(as_of, lifecycle.last_as_of(settings) or as_of)
-    return lifecycle.open_run(settings, mode, as_of, source, _trigger_name(context), wait=True)
+    return lifecycle.open_run(settings, mode, as_of, source, _trigger_name(context), wait=True, progress=_print_visible)
 
 
 def _trigger_name(context: Context) -> str:
     return f"{context['dag'].dag_id} {context['run_id']}"
 
 
-def _run_id(context: Context) -> int:
+def run_id_of(context: Context) -> int:
+    """The number of the run that the DAG run opened."""
     run_id: int = context["ti"].xcom_pull(task_ids="extract.open_run")
     return run_id
 
@@ -57,21 +58,21 @@ def list_sources(**context: Unpack[Context]) -> list[dict[str, str]]:
     """The arguments of `land_source`, for each source that this run reads."""
     from northstar.extract.stage import due_sources
 
-    return [{"name": name} for name in due_sources(load_settings(), _run_id(context))]
+    return [{"name": name} for name in due_sources(load_settings(), run_id_of(context))]
 
 
 def land_source(name: str, **context: Unpack[Context]) -> None:
     """Land what is new in one source."""
     from northstar.extract.stage import land_source as land
 
-    land(load_settings(), _run_id(context), name, _print_visible)
+    land(load_settings(), run_id_of(context), name, _print_visible)
 
 
 def settle_sources(**context: Unpack[Context]) -> None:
     """Fail unless every required source has landed. The run goes on without a source that failed and is not required; it is marked late."""
     from northstar.extract.stage import finish_extract
 
-    finish_extract(load_settings(), _run_id(context))
+    finish_extract(load_settings(), run_id_of(context))
     # the rows that just landed may open an alert
     _evaluate_quietly()
 
@@ -81,7 +82,7 @@ def build_models(**context: Unpack[Context]) -> None:
     from northstar.build.stage import build
     from northstar.orchestration.domains import record_nodes
 
-    settings, run_id = load_settings(), _run_id(context)
+    settings, run_id = load_settings(), run_id_of(context)
     with record_nodes(settings, run_id) as note:
         build(settings, run_id, _print_visible, note)
 
@@ -90,17 +91,22 @@ def audit_marts(**context: Unpack[Context]) -> None:
     """Run the suites at both boundaries."""
     from northstar.audit.stage import audit
 
-    audit(load_settings(), _run_id(context), _print_visible)
+    audit(load_settings(), run_id_of(context), _print_visible)
 
 
 def publish_marts(**context: Unpack[Context]) -> int:
-    """Publish the candidate, and tell those who follow the marts' asset; returns the published version."""
+    """Publish the candidate, and tell those who follow the marts' asset; returns the published version.
+
+    Raises ApprovalNeeded for a run that restates more than is allowed without an approval.
+    """
     from northstar.orchestration.assets import MARTS
     from northstar.publish.stage import describe_publication, publish
 
     settings = load_settings()
-    version = publish(settings, _run_id(context), _print_visible)
+    version = publish(settings, run_id_of(context), _print_visible, needs_approval=True)
     context["outlet_events"][MARTS].extra = dict(describe_publication(settings, version))
+    if settings.operations.openlineage:
+        _tell_lineage_quietly(settings, context)
     return version
 
 
@@ -108,13 +114,13 @@ def maintain_warehouse(**context: Unpack[Context]) -> None:
     """Do the upkeep after the publication. When it fails only this task is red: close_run decides about the run."""
     from northstar.runs.maintenance import maintain_after_run
 
-    maintain_after_run(load_settings(), _run_id(context), _print_visible)
+    maintain_after_run(load_settings(), run_id_of(context), _print_visible)
     _keep_lineage_quietly()
 
 
 def close_run(**context: Unpack[Context]) -> None:
     """Close the run and give its turn back. Fails when the run did not publish, so that the DAG run is red."""
-    run_id: int | None = _run_id(context)
+    run_id: int | None = run_id_of(context)
     if run_id is None:
         lifecycle.close_trigger(load_settings(), _trigger_name(context))
         raise RuntimeError("the run was never opened")
@@ -169,6 +175,16 @@ def _evaluate_quietly() -> None:
         evaluate_alerts()
     except Exception as exc:
         _print_visible(f"alerts: {type(exc).__name__}: {exc}")
+
+
+def _tell_lineage_quietly(settings: Settings, context: Context) -> None:
+    """Tell the OpenLineage server about the models. An error is only printed: the version is published."""
+    try:
+        from northstar.orchestration.lineage_events import tell_models
+
+        tell_models(settings, run_id_of(context), context["ti"])
+    except Exception as exc:
+        _print_visible(f"lineage events: {type(exc).__name__}: {exc}")
 
 
 def _keep_lineage_quietly() -> None:

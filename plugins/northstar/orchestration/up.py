@@ -31,6 +31,8 @@ from northstar.warehouse.setup import bootstrap, make_airflow_database
 NIGHTLY = "nightly_rebuild"
 POLL_SECONDS = 1.0
 TRIES = 3
+# the state of a task that waits for somebody (northstar.orchestration.approvals)
+AWAITING_INPUT = "awaiting_input"
 RUN_SECONDS = 30 * 60
 # how long the scheduler may take to make a run that its schedule owes
 OWED_SECONDS = 30
@@ -169,6 +171,7 @@ def follow(api: Api, dag_id: str, run_id: str, report: Progress = progress) -> N
     started = time.monotonic()
     reported_at: dict[str, float] = {}
     ended_groups: set[str] = set()
+    asking_groups: set[str] = set()
     while time.monotonic() - started < RUN_SECONDS:
         state = api.state(dag_id, run_id)
         groups: dict[str, list[str | None]] = {}
@@ -178,6 +181,9 @@ def follow(api: Api, dag_id: str, run_id: str, report: Progress = progress) -> N
             states = groups.get(group, [])
             done_count = sum(s in ("success", "failed", "upstream_failed", "skipped") for s in states)
             has_ended = bool(states) and done_count == len(states)
+            if AWAITING_INPUT in states and group not in asking_groups:
+                asking_groups.add(group)
+                report(f"{group}: waits for an approval (Required actions at {api.base})")
             if "running" not in states and not has_ended:
                 continue
             now = time.monotonic()

@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
+from northstar.publish.approval import require_approval
 from northstar.publish.carrying import carry_over, stores_every_period
 from northstar.publish.catalogue import Mart, marts, views
 from northstar.publish.certificates import (
@@ -77,10 +78,13 @@ class CheckCounts(TypedDict):
     failed: int
 
 
-def publish_candidate(settings: Settings, run_id: int, progress: Progress = print) -> int:
+def publish_candidate(
+    settings: Settings, run_id: int, progress: Progress = print, allowed_restatements: int | None = None
+) -> int:
     """Merge the candidate marts into `marts` as a new version; returns its number.
 
-    Raises NorthstarError when an error-level check of the run failed, none ran, or another publisher is at work.
+    allowed_restatements: how many values of complete periods a full run may restate without an approval; None: any number.
+    Raises ApprovalNeeded for more, and NorthstarError when an error-level check of the run failed, none ran, or another publisher is at work.
     """
     published = marts(settings)
     landed = _landed_part(settings, run_id)
@@ -141,6 +145,8 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
             if mart.name == PARTS["points"] and not compares_all:
                 more_keys = points_of_changed_stretches(connection, mart)
             rows = _merge(connection, mart, names, version, compares_all, before_merge, more_keys)
+            if before_merge and run["is_full"] and allowed_restatements is not None:
+                require_approval(connection, run_id, version, allowed_restatements)
             previous_output = None if compare_all else previous_outputs.get(mart.name)
             # what nothing was added to or removed from is what it was
             outputs[mart.name] = (

@@ -4,6 +4,7 @@ from datetime import UTC
 
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
+from northstar.publish.approval import ApprovalNeeded, ask, decide
 from northstar.publish.certificates import certificate_digest
 from northstar.publish.merge import publish_candidate
 from northstar.warehouse import db
@@ -11,10 +12,28 @@ from northstar.warehouse.rows import fetch_one
 from northstar.warehouse.stages import run_stage
 
 
-def publish(settings: Settings, run_id: int, progress: Progress = print) -> int:
-    """Publish the audited candidate in one transaction; returns the published version."""
+def publish(
+    settings: Settings,
+    run_id: int,
+    progress: Progress = print,
+    needs_approval: bool = False,
+    approved_by: str | None = None,
+) -> int:
+    """Publish the audited candidate in one transaction; returns the published version.
+
+    needs_approval: whether a full run that restates more than the setting `approve_above` has to be approved. approved_by: who
+    approves it whatever it restates; None: nobody so far, and ApprovalNeeded is raised and nothing published.
+    """
+    allowed = settings.operations.approve_above if needs_approval else None
     with run_stage(settings, run_id, "publish"):
-        return publish_candidate(settings, run_id, progress=progress)
+        try:
+            return publish_candidate(settings, run_id, progress, allowed)
+        except ApprovalNeeded as asked:
+            ask(settings, asked)
+            if approved_by is None:
+                raise
+            decide(settings, run_id, True, approved_by)
+            return publish_candidate(settings, run_id, progress, allowed)
 
 
 def describe_publication(settings: Settings, version: int) -> dict[str, int | str]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from northstar.audit import worker as auditors
@@ -36,20 +37,23 @@ def run(
     extract: Stage = extract,
     restate: tuple[datetime, datetime] | None = None,
     wait: bool = False,
+    approved_by: str | None = None,
 ) -> int:
     """Do one whole run in this process, as the DAGs do it; returns the published version.
 
     worker: a running auditor to use; None starts one, which loads while dbt builds. extract, restate: how a backfill lands its rows, and
-    its range. wait: wait for a run that is under way instead of refusing.
+    its range. wait: wait for a run that is under way instead of refusing. approved_by: who approves the publication whatever it restates.
     """
     with db.translate_driver_errors(settings):
-        run_id = open_run(settings, mode, as_of, source_dir, mapping=mapping, restate=restate, wait=wait)
+        run_id = open_run(
+            settings, mode, as_of, source_dir, mapping=mapping, restate=restate, wait=wait, progress=progress
+        )
     with close_afterwards(settings, run_id), _running_auditor(settings, worker) as auditor:
         stages: dict[str, Stage] = {
             "extract": extract,
             "build": build,
             "audit": lambda settings, run_id, progress: audit(settings, run_id, progress, auditor),
-            "publish": publish,
+            "publish": partial(publish, needs_approval=True, approved_by=approved_by),
         }
         for title, stage in stages.items():
             started = time.monotonic()

@@ -11,6 +11,7 @@ from typing import TypedDict
 from psycopg import sql
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress, no_progress
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
 from northstar.build.own_seeds import check_own_seeds
@@ -32,12 +33,13 @@ def open_run(
     mapping: str | None = None,
     restate: tuple[datetime, datetime] | None = None,
     is_own: bool | None = None,
+    progress: Progress = no_progress,
 ) -> int:
     """Start a run and take the writer's turn; returns the run_id.
 
     as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
     range whose periods are built again whether or not a row in it has changed. is_own: whether the run continues and ends in this
-    process (default: when no DAG triggered it).
+    process (default: when no DAG triggered it). progress: is told whom it waits for.
     Raises NorthstarError for a bad mode or time, for a funnels.csv or targets.csv that cannot be used, or when another run or command has the turn.
     """
     if mode not in MODES:
@@ -46,7 +48,7 @@ def open_run(
         raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} is in the future; give a time that has passed")
     check_own_seeds(settings)
     bootstrap(settings)
-    run_id = take_turn(settings, trigger, trigger == "cli" if is_own is None else is_own, wait)
+    run_id = take_turn(settings, trigger, trigger == "cli" if is_own is None else is_own, wait, progress)
     with _give_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "

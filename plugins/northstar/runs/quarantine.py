@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import no_progress
 from northstar.base.settings import Settings
 from northstar.base.tables import table
 from northstar.contract import entities
@@ -191,9 +192,7 @@ def _read_again(settings: Settings, source: str, files: list[RejectedFile], turn
     paths: dict[str, set[str]] = {}
     for file in files:
         paths.setdefault(file["entity"], set()).add(file["path"])
-    land_directory(
-        settings, None, store.path, store.mapping, source, lambda _: None, store.storage, only=paths, turn=turn
-    )
+    land_directory(settings, None, store.path, store.mapping, source, no_progress, store.storage, only=paths, turn=turn)
 
 
 def _file_store(settings: Settings, source: str, file: RejectedFile) -> FileStore | None:

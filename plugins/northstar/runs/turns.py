@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import psutil
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress, no_progress
 from northstar.base.settings import Settings
 from northstar.connections.dag_runs import has_ended
+from northstar.publish.approval import describe_waiting
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Connection, Turn, as_shape, fetch_one
 
@@ -22,17 +24,19 @@ ASK_SECONDS = 30
 _OWN: dict[int, Connection] = {}
 
 
-def take_turn(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> int:
+def take_turn(
+    settings: Settings, holder: str, is_own: bool, wait: bool = False, progress: Progress = no_progress
+) -> int:
     """Take the turn; returns the run_id that it has.
 
     holder: who writes, in words; for a DAG run `<dag_id> <run_id>`. is_own: whether the turn ends with this process; otherwise it belongs to a
-    DAG run. wait: wait until the current turn is over, instead of refusing.
+    DAG run. wait: wait until the current turn is over, instead of refusing. progress: is told whom it waits for.
     Raises NorthstarError when another run or command has the turn.
     """
     connection = turn_lock.open_connection(settings)
     try:
         run_id: int = fetch_one(connection.execute("select nextval('audit.run_ids') as id"))["id"]
-        _wait_for_turn(settings, connection, run_id, holder, is_own, wait)
+        _wait_for_turn(settings, connection, run_id, holder, is_own, wait, progress)
     except BaseException:
         connection.close()
         raise
@@ -93,11 +97,12 @@ def unlock(settings: Settings, run_id: int) -> str:
 
 
 def _wait_for_turn(
-    settings: Settings, connection: Connection, run_id: int, holder: str, is_own: bool, wait: bool
+    settings: Settings, connection: Connection, run_id: int, holder: str, is_own: bool, wait: bool, progress: Progress
 ) -> None:
     deadline = time.monotonic() + ENDING_SECONDS
     asked_at: dict[int, float] = {}
     ended_run: int | None = None
+    told = ""
     while True:
         is_ending, is_at_work = False, not turn_lock.try_lock(connection)
         if not is_at_work:
@@ -119,6 +124,9 @@ def _wait_for_turn(
             is_ending = other_turn is not None and turn_lock.is_holder_gone(other_turn) and time.monotonic() < deadline
         if not (wait or is_ending):
             raise turn_lock.turn_taken_error(other_turn, is_at_work)
+        if other_turn and (words := _describe_wait(connection, other_turn)) != told:
+            progress(words)
+            told = words
         time.sleep(0.1 if is_ending else POLL_SECONDS)
 
 
@@ -142,6 +150,13 @@ def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended
         {"run": run_id, "holder": holder, "is_dag_run": not is_own, "host": turn_lock.machine_id(), "pid": process, "began": process and turn_lock.process_start(process)},
     )  # fmt: skip
     return None
+
+
+def _describe_wait(connection: Connection, other_turn: Turn) -> str:
+    approval_text = describe_waiting(connection)
+    return f"waiting for run {other_turn['run_id']} ({other_turn['holder']})" + (
+        f"; {approval_text}" if approval_text else ""
+    )
 
 
 def _read_turn(connection: Connection) -> Turn | None:

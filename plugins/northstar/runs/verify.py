@@ -10,7 +10,7 @@ from psycopg import sql
 from northstar.audit import worker as auditors
 from northstar.audit.stage import audit
 from northstar.base.errors import NorthstarError
-from northstar.base.progress import Progress
+from northstar.base.progress import Progress, no_progress
 from northstar.base.settings import Settings, load_settings
 from northstar.build.code_version import code_version
 from northstar.build.stage import build
@@ -139,10 +139,10 @@ def _rebuild(scratch: Settings, certificate: Certificate, progress: Progress) ->
                 "update audit.runs set built_batch_id = %s where run_id = %s", [certificate["built_batch_id"], run_id]
             )
         progress("build ...")
-        build(scratch, run_id, lambda _: None)
+        build(scratch, run_id, no_progress)
         progress("audit and publish ...")
-        audit(scratch, run_id, lambda _: None, worker)
-        publish(scratch, run_id, lambda _: None)
+        audit(scratch, run_id, no_progress, worker)
+        publish(scratch, run_id, no_progress)
     except NorthstarError as exc:
         error = str(exc)
         raise

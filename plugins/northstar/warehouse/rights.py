@@ -14,6 +14,7 @@ WRITERS = {
     "definitions": ("transformer",),
     "manifests": ("transformer",),
     "holds": ("publisher",),
+    "approvals": ("publisher",),
     "checks": ("transformer",),
     "reconciliations": ("loader", "transformer"),
     "landing_batches": ("loader",),

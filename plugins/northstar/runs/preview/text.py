@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from northstar.base.tables import table
+from northstar.base.tables import markdown_table, table
 from northstar.build.lineage import ROWS
 from northstar.runs.preview.preview import ChangedColumn, MetricDifference, Preview, RowsBehind
 from northstar.runs.preview.values import ChangedValue, MartDifference
@@ -41,7 +41,7 @@ def as_markdown(preview: Preview) -> str:
             "",
             f"<details{' open' if not title.startswith('Rows') else ''}><summary>{title}</summary>",
             "",
-            *_markdown_table(rows),
+            *markdown_table(rows),
             "",
             "</details>",
         ]
@@ -179,15 +179,3 @@ def _day(moment: datetime) -> str:
 
 def _words(names: Sequence[str]) -> str:
     return ", ".join(names)
-
-
-def _markdown_table(rows: list[Row]) -> list[str]:
-    names = list(rows[0])
-
-    def cell(value: object) -> str:
-        return str("" if value is None else value).replace("|", "\\|").replace("\n", " ")
-
-    return [
-        f"| {' | '.join(names)} |", f"|{'---|' * len(names)}",
-        *(f"| {' | '.join(cell(row[name]) for name in names)} |" for row in rows),
-    ]  # fmt: skip

@@ -42,7 +42,15 @@ FIRST_LOOK = timedelta(hours=1)
 # rows commit a little after the time that they carry, so evaluations overlap
 OVERLAP = timedelta(minutes=2)
 SEVERITIES = {"critical": "critical", "warning": "warning"}
-JOB = {"run_failed", "source_late", "source_differs", "quarantine_grows", "data_late", "maintenance_failed"}
+JOB = {
+    "run_failed",
+    "approval_waits",
+    "source_late",
+    "source_differs",
+    "quarantine_grows",
+    "data_late",
+    "maintenance_failed",
+}
 TRENDS = {"rise", "drop", "spike"}
 # a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (SEMANTICS)
 TWO_IN_A_ROW = (
