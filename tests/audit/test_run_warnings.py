@@ -160,6 +160,12 @@ def plant_records(settings, run_id: int) -> None:
             "select -n, 'the_shop', 'reviews', now(), 10, 10 from generate_series(1, 5) as n "
             "union all select %s, 'the_shop', 'reviews', now(), 100, 100", [run_id]
         )  # fmt: skip
+        # a system that was asked and had nothing new is no reason for a warning
+        connection.execute(
+            "insert into audit.landing_batches (run_id, source, entity, finished_at, rows_read, rows_unchanged) "
+            "select -n, 'the_shop', 'survey_responses', now(), 50, 50 from generate_series(1, 5) as n "
+            "union all select %s, 'the_shop', 'survey_responses', now(), 0, 0", [run_id]
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

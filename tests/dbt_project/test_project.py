@@ -181,8 +181,10 @@ def test_every_page_and_report_that_the_catalogue_names_is_an_exposure_of_marts(
         assert schemas == {"marts_candidate"}, exposure["name"]
 
 
-def test_metricflow_offers_every_metric_of_level_1_and_2(manifest, catalogue):
+def test_metricflow_offers_every_metric_of_level_1_and_2_and_those_of_metrics_yml(manifest, catalogue):
     offered = {m["name"] for m in manifest["metrics"].values()}
+    declared = yaml.safe_load((ROOT / "dbt_project" / "metrics.yml").read_text())
+    assert declared["composed"].keys() | declared["counted"].keys() <= offered
     assert {name for name, m in catalogue.items() if m["level"] in "12"} <= offered
     models = {n for m in manifest["semantic_models"].values() for n in m["depends_on"]["nodes"]}
     assert {manifest["nodes"][n]["schema"] for n in models} == {"marts_candidate"}
@@ -190,7 +192,7 @@ def test_metricflow_offers_every_metric_of_level_1_and_2(manifest, catalogue):
 
 COMPARED = [
     "mrr", "arpu", "net_new_mrr", "customer_churn_rate", "net_revenue_retention", "new_registrations", "retention_d7",
-    "payment_success_rate", "session_duration", "resolution_time", "booking_conversion_rate", "mau",
+    "payment_success_rate", "session_duration", "resolution_time", "booking_conversion_rate", "mau", "quick_ratio",
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A published value that changes leaves a trace: what it was, what it is, in which versions, and why."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,12 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Rules
 from northstar.cli import main as cli
 from northstar.publish.certificates import input_contents
+from northstar.runs.preview.preview import preview
+from northstar.runs.preview.text import as_markdown, as_text
 from northstar.runs.verify import verify
 from northstar.use.query import query
 from northstar.warehouse import db
-from tests.support import empty, run, select, silent, utc, write_rows
+from tests.support import changed_text, empty, run, select, silent, utc, write_rows
 
 MARCH = utc("2025-03-01T00:00:00")
 
@@ -192,3 +195,49 @@ def test_the_past_is_read_only_and_has_its_limits(story):
         query(story, "select 1", 99)
     with pytest.raises(NorthstarError, match="permission denied for schema staging"):
         query(story, "delete from staging.charges", 2)
+
+
+def test_a_preview_against_an_older_version_differs_in_what_history_says_and_what_the_working_tree_changes(
+    story, tmp_path
+):
+    shutil.copytree(
+        story.root / "dbt_project", tmp_path / "dbt_project", ignore=shutil.ignore_patterns("target", "logs")
+    )
+    (tmp_path / "expectations").symlink_to(story.root / "expectations")
+    model = tmp_path / "dbt_project" / "models" / "core" / "revenue" / "metrics_revenue.sql"
+    settings = replace(
+        story, root=tmp_path, rules=Rules(home_country={"default": "DE"}, first_days={"web": "2024-01-01"})
+    )
+    with changed_text(model, "mrr * 12", "mrr * 11"):
+        shown = preview(settings, against=1, progress=silent)
+    key = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
+    values = f"select {', '.join(key)}, value from metric_values"
+    then, now = ({tuple(row[:6]): row[6] for row in query(story, values, version)[1]} for version in (1, 4))
+    now = {place: value * 11 / 12 if place[0] == "arr" and value else value for place, value in now.items()}
+    expected = {}
+    for place in then.keys() | now.keys():
+        if place not in then or place not in now or then[place] != now[place]:
+            expected[place[0]] = expected.get(place[0], 0) + 1
+    assert {m.counts["metric_id"]: m.counts["values"] for m in shown.metrics if m.counts["values"]} == expected
+    assert {"arr", "mrr", "cash_collected", "international_revenue_share"} <= expected.keys()
+    (arr,) = [m for m in shown.metrics if m.counts["metric_id"] == "arr"]
+    # March, of which version 1 had no hour
+    assert (arr.largest[0]["old_value"], arr.largest[0]["new_value"]) == (None, 770)
+    # a mart that is built from unchanged models is compared as well
+    (payments,) = [m for m in shown.marts if m.mart == "fct_payments"]
+    assert (payments.rows_added, payments.rows_removed, payments.rows_changed) == (1, 0, 0)
+    # core has no rows of version 1, which one line says
+    assert shown.changed == {"metrics_revenue": ["definition"]} and shown.behind == [] and shown.status == 2
+    text = as_text(shown).splitlines()
+    assert "differ from version 1, as of 2025-03-01 00:00 UTC; compiled to other SQL now: metrics_revenue" in text[0]
+    assert text[1].startswith("version 1 is of 2025-03-01 00:00 and compared with what version 4 would be:")
+    assert text[1] in as_markdown(shown)
+
+
+def test_a_preview_against_an_older_version_may_be_limited_and_needs_a_version_that_was_published(story, capsys):
+    rules = Rules(home_country={"default": "DE"}, first_days={"web": "2024-01-01"})
+    shown = preview(replace(story, rules=rules), ["arr"], 1, progress=silent)
+    assert {"arr", "mrr"} <= {m.counts["metric_id"] for m in shown.metrics}
+    assert not any(m.counts["metric_id"] == "cash_collected" for m in shown.metrics)
+    assert cli.main(["preview", "--home", str(story.home), "--against", "99"]) == 1
+    assert "version 99 was never published" in capsys.readouterr().err

@@ -247,6 +247,30 @@ def test_rows_that_are_not_those_of_the_number_are_told(ledger, capsys):
             connection.execute("drop table core.kept")
 
 
+def test_a_metric_that_another_is_made_of_is_missing_where_it_has_no_value(ledger):
+    explanation = explain(ledger, "rule_of_40", utc("2025-12-01T00:00:00"))
+    assert explanation.published["null_reason"] == "no_earlier_value"
+    assert explanation.numerator.parts["mrr_year_before"] is None and explanation.numerator.parts["mrr"] > 0
+    assert "mrr_year_before missing" in as_text(explanation)
+    # a year later there is one
+    assert explain(ledger, "rule_of_40", utc("2026-02-01T00:00:00")).numerator.parts["mrr_year_before"] > 0
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ("metric_id = 'mrr' and segment = 'shoe_size'", "mrr has no segment 'shoe_size'; its segments are plan_tier"),
+        ("metric_id in ('mrr') and grain = 'hour'", "mrr has no hour values; its grains are day, week, month, quarter"),
+        ("metric_id = 'mrrr'", "there is no metric 'mrrr'"),
+        ("metric_id = 'mrr' and period_start < '1999-01-01'", None),
+    ],
+)
+def test_a_query_without_rows_says_which_name_is_not_published(ledger, capsys, condition, reason):
+    assert cli.main(["sql", f"select * from metric_values where {condition}", "--home", str(ledger.home)]) == 0
+    error = capsys.readouterr().err
+    assert f"no rows: {reason}" in error if reason else error == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -255,6 +279,7 @@ def test_rows_that_are_not_those_of_the_number_are_told(ledger, capsys):
         (["mrr", "--grain", "hour"], "its grains are day, week, month, quarter"),
         (["mrr", "--period", "2026-02-02"], "it has from 2025-01-01 to 2026-02-01, and a period is named by its start"),
         (["mrr", "--application", "nowhere"], "mrr has no month values for nowhere"),
+        (["mrr", "--segment", "shoe_size=42"], "mrr has no segment 'shoe_size'; its segments are plan_tier"),
         (["mrr", "--segment", "pro"], "write it like plan_tier=premium"),
         (["mrr", "--period", "soon"], "'soon' is not a time"),
         (["mrr", "--rows", "0"], "--rows: give a number of 1 or more"),

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from datetime import UTC, datetime
+from itertools import chain
 
 from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
@@ -66,7 +67,12 @@ def register(command: Command) -> None:
         "build what the working tree changes beside the published version and show which values, marts and readers would change; "
         "exit status 0 if nothing would, 2 if something would, 3 if more than preview.yml allows",
     )
-    sub.add_argument("--against", type=int, metavar="VERSION", help="the version that has to be the published one")
+    sub.add_argument(
+        "--against",
+        type=int,
+        metavar="VERSION",
+        help="an older published version to compare with (default: the newest)",
+    )
     sub.add_argument(
         "--select", nargs="+", default=[], metavar="NAME", help="models or metrics (default: everything that changes)"
     )
@@ -116,11 +122,15 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _sql(arguments: argparse.Namespace) -> None:
-    from northstar.use.query import run_statement, write
+    from northstar.use.query import run_statement, why_no_rows, write
 
     out = sys.stdout if arguments.format == "table" else exact_output()
-    with run_statement(load_settings(arguments.home), arguments.query, arguments.version) as (names, rows):
-        write(names, rows, arguments.format, out)
+    settings = load_settings(arguments.home)
+    with run_statement(settings, arguments.query, arguments.version) as (names, rows):
+        first = next(rows, None)
+        write(names, rows if first is None else chain([first], rows), arguments.format, out)
+    if first is None and (reason := why_no_rows(settings, arguments.query)):
+        print(f"northstar: no rows: {reason}", file=sys.stderr)
 
 
 def _coverage(arguments: argparse.Namespace) -> None:
@@ -162,7 +172,8 @@ def _preview(arguments: argparse.Namespace) -> int:
 
     settings = load_settings(arguments.home)
     result = preview(settings, arguments.select, arguments.against, progress=progress)
-    keep_preview(settings, for_pages(result, settings.rules.suppress_below > 0, datetime.now(UTC)))
+    if result.cannot_tell is None:
+        keep_preview(settings, for_pages(result, settings.rules.suppress_below > 0, datetime.now(UTC)))
     print({"text": as_text, "json": as_json, "markdown": as_markdown}[arguments.format](result))
     return result.status
 

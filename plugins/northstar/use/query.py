@@ -16,10 +16,10 @@ from northstar.base.escaping import csv_cell
 from northstar.base.settings import Settings
 from northstar.base.tables import printable_value, table
 from northstar.base.third_parties import are_several_statements_refused
+from northstar.use.words import describe_segments
 from northstar.warehouse import db
-from northstar.warehouse.published.kept import not_kept_error
-from northstar.warehouse.published.past import SETTING, ensure_past_views
-from northstar.warehouse.rows import Connection, fetch_one
+from northstar.warehouse.published.past import SCHEMA, read_version
+from northstar.warehouse.rows import Connection
 
 # rows that are fetched at a time
 CHUNK = 1_000
@@ -40,7 +40,8 @@ def run_statement(
     """
     with db.connect(settings, "bi_reader") as connection:
         if version is not None:
-            _read_version(connection, settings, version)
+            read_version(connection, settings, version)
+            connection.execute(f"set local search_path = {SCHEMA}, marts")
         cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
         try:
             # with parameters, even none, the server accepts one statement only; the stream uses the connection until it is closed
@@ -60,6 +61,31 @@ def query(settings: Settings, text: str, version: int | None = None) -> tuple[li
     """Column names and all rows of one statement; see `run_statement`."""
     with run_statement(settings, text, version) as (names, rows):
         return names, list(rows)
+
+
+def why_no_rows(settings: Settings, text: str) -> str | None:
+    """Which metric, grain or segment a statement names that is not published, in words, where it may have found no rows for that; else None."""
+    import sqlglot
+    from sqlglot import exp
+
+    asked: dict[str, set[str]] = {"metric_id": set(), "grain": set(), "segment": set()}
+    for condition in sqlglot.parse_one(text, read="postgres").find_all(exp.EQ, exp.In):
+        values = condition.expressions if isinstance(condition, exp.In) else [condition.expression]
+        if isinstance(condition.this, exp.Column) and condition.this.name in asked:
+            asked[condition.this.name] |= {v.this for v in values if isinstance(v, exp.Literal) and v.is_string}
+    if not asked["metric_id"]:
+        return None
+    answer = query(settings, "select metric_id, coalesce(grains, ''), coalesce(segments, '') from metrics")[1]
+    metrics = {row[0]: (row[1].split(","), list(filter(None, row[2].split(";")))) for row in answer}
+    for metric in sorted(asked["metric_id"]):
+        if metric not in metrics:
+            return f"there is no metric {metric!r}; `northstar sql 'select metric_id from metrics'` lists them"
+        grains, segments = metrics[metric]
+        if unknown := sorted(asked["grain"] - set(grains)):
+            return f"{metric} has no {unknown[0]} values; its grains are {', '.join(grains)}"
+        if unknown := sorted(asked["segment"] - {"", *segments}):
+            return f"{metric} has no segment {unknown[0]!r}; {describe_segments(segments)}"
+    return None
 
 
 def _column_names(connection: Connection, text: str) -> list[str]:
@@ -82,35 +108,6 @@ def _query_error(exc: psycopg.Error) -> NorthstarError:
         message = "these are several statements; give one"
     hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
     return NorthstarError(f"the query failed: {message}{hint}")
-
-
-def _read_version(connection: Connection, settings: Settings, version: int) -> None:
-    """Have the session read the marts as `version` showed them."""
-    relations = fetch_one(
-        connection.execute(
-            "select to_regclass('marts.publications') as published, to_regclass('marts_at_version.readable_versions') as readable"
-        )
-    )
-    version_row = None
-    if relations["published"]:
-        if not relations["readable"]:
-            # the home was last published by an older release
-            with db.connect(settings, "publisher") as publisher:
-                ensure_past_views(publisher, settings)
-        version_row = connection.execute(
-            "select is_kept, is_coarse_enough, (select min(published_version) from marts_at_version.readable_versions where is_kept) as oldest "
-            "from marts_at_version.readable_versions where published_version = %s", [version]
-        ).fetchone()  # fmt: skip
-    if version_row is None:
-        raise NorthstarError(f"version {version} was never published; `northstar status` shows the newest")
-    if not version_row["is_kept"]:
-        raise not_kept_error(version, version_row["oldest"])
-    if not version_row["is_coarse_enough"]:
-        raise NorthstarError(
-            f"version {version} showed groups of people that are smaller than suppress_below allows now: it cannot be read any more"
-        )
-    connection.execute("select set_config(%s, %s, true)", [SETTING, str(version)])
-    connection.execute("set local search_path = marts_at_version, marts")
 
 
 def write(names: list[str], rows: Iterator[Answer], form: str, out: TextIO) -> None:

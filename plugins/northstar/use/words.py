@@ -1,6 +1,7 @@
 """Words for metrics, periods and zones, as people read them."""
 
 import re
+from collections.abc import Collection
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -98,6 +99,11 @@ class Chance(TypedDict):
 def describe_chance(verdict: Chance | None) -> str:
     """The forecast of a target that is due later, in words: 'unlikely (7 %)'; '' for no forecast."""
     return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""
+
+
+def describe_segments(segments: Collection[str]) -> str:
+    """Which segments a metric has, in words."""
+    return f"its segments are {', '.join(segments)}" if segments else "it has no segments"
 
 
 def restatement_reasons(row: Row) -> str:

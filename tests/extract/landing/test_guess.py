@@ -232,3 +232,16 @@ def test_arrays_of_json_and_compressed_files_are_looked_at(tmp_path):
     )
     rows, bad = landed(tmp_path, "tickets")
     assert not bad and {row["ticket_id"] for row in rows} == {"T1", "T2"}
+
+
+def test_german_columns_and_words_are_known_with_their_umlauts(tmp_path):
+    rows = [
+        f"RE-{n};K{n % 40};{n % 28 + 1:02d}.03.2025 10:00;{n},50;EUR;{('bezahlt', 'offen')[n % 2]}" for n in range(60)
+    ]
+    text = "\n".join(["\ufeffBeleg;Kunden-Nr.;Datum;Betrag (brutto);Währung;Status", *rows])
+    mapping = yaml.safe_load(guessed(tmp_path, {"Rechnungen.csv": text}))
+    (charges,) = mapping["entities"]["charges"]
+    assert charges["columns"]["currency"] == "Währung" and charges["columns"]["charge_id"] == "Beleg"
+    assert charges["columns"]["status"]["map"] == {"bezahlt": "succeeded", "offen": "pending"}
+    found, bad = landed(tmp_path, "charges")
+    assert not bad and (float(found[3]["amount"]), found[3]["currency"], found[3]["status"]) == (350, "EUR", "pending")

@@ -1,6 +1,7 @@
 """How much a column of a file looks like one of the contract, by its name and by its values."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from northstar.contract import Column, Entity
@@ -8,7 +9,7 @@ from northstar.contract import Column, Entity
 # words that mean the same; the first of each line is the contract's
 SAME = [
     "account kunde kunden customer client user member buyer requester contact person cust subscriber",
-    "amount price total value sum gross revenue paid betrag preis summe net cost",
+    "amount price total value sum gross revenue paid betrag preis summe net cost brutto netto",
     "created erstellt angelegt registriert date datetime timestamp opened started when registered placed signup booked ordered since datum time",
     "updated geaendert modified changed last edited",
     "id nummer ref reference number no nr key uuid guid identifier code",
@@ -17,7 +18,7 @@ SAME = [
     "status state stage",
     "email mail",
     "reason why cause",
-    "charge zahlung bestellung rechnung payment order invoice transaction sale purchase",
+    "charge zahlung zahlungen bestellung bestellungen rechnung rechnungen beleg payment order invoice transaction sale purchase",
     "refund return creditnote",
     "ticket case issue",
     "event action activity",
@@ -48,9 +49,9 @@ PHRASES = {
 }
 # values of allowed sets that mean the same; the keys are the contract's
 MEANINGS = {
-    "succeeded": "refunded partially_refunded paid success successful completed complete ok captured settled done approved",
-    "failed": "failure declined error rejected refused",
-    "pending": "open processing waiting in_progress uncaptured awaiting",
+    "succeeded": "refunded partially_refunded paid success successful completed complete ok captured settled done approved bezahlt",
+    "failed": "failure declined error rejected refused fehlgeschlagen abgelehnt",
+    "pending": "open processing waiting in_progress uncaptured awaiting offen",
     "canceled": "cancelled void voided ended expired terminated",
     "active": "live current",
     "trialing": "trial in_trial",
@@ -80,13 +81,21 @@ MEANINGS = {
     "mobile_app": "ios android mobile app",
     "web": "website browser",
 }  # fmt: skip
+# letters with two dots are written out in the words above; every other accent is left off
+WRITTEN_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 BOOLEANS = {"true", "false", "yes", "no", "y", "n", "t", "f", "0", "1"}
+
+
+def _plain(text: str) -> str:
+    """A text in small letters without accents."""
+    written_out = unicodedata.normalize("NFC", text).lower().translate(WRITTEN_OUT)
+    return "".join(c for c in unicodedata.normalize("NFD", written_out) if not unicodedata.combining(c))
 
 
 def words(name: str) -> frozenset[str]:
     """The words of a name, each in the contract's own form."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
-    plain = re.sub(r"[^a-z0-9]+", " ", spaced.lower()).strip()
+    plain = re.sub(r"[^a-z0-9]+", " ", _plain(spaced)).strip()
     plain = PHRASES.get(plain.replace(" ", ""), PHRASES.get(plain, plain))
     found = set()
     for word in plain.split():
@@ -116,7 +125,7 @@ def likeness(name: str, column: Column, entity: Entity) -> float:
 
 def meant(value: str, allowed: Sequence[str]) -> str | None:
     """The allowed value that a text means; None where it means none, or no single one."""
-    plain = re.sub(r"[^a-z0-9]+", "_", value.strip().lower()).strip("_")
+    plain = re.sub(r"[^a-z0-9]+", "_", _plain(value)).strip("_")
     if plain in allowed:
         return plain
     found = {one for one in allowed if plain in MEANINGS.get(one, "").split()}

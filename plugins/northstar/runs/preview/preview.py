@@ -28,11 +28,13 @@ from northstar.runs.preview.values import (
     compare_values,
     compare_zones,
     largest_and_newest,
+    unknown_in_history,
 )
 from northstar.use.explain.explanation import Library, contributions_by_id
 from northstar.use.explain.rows import Cell
 from northstar.use.lineage.readers import find_readers, read_catalogue
 from northstar.warehouse import db, turn_lock
+from northstar.warehouse.published.past import SETTING as PAST_SETTING
 from northstar.warehouse.rows import Connection, Row
 
 EXPLAINED = 5
@@ -83,7 +85,8 @@ class MetricDifference:
 
 @dataclass
 class Preview:
-    """What the working tree would change beside a published version. exceeded: the limits that it would go beyond."""
+    """What the working tree would change beside a published version. exceeded: the limits that it would go beyond; cannot_tell: what the preview
+    cannot know of an older version, None beside the newest."""
 
     version: int
     as_of: str
@@ -97,6 +100,7 @@ class Preview:
     readers: dict[str, list[str]] = field(default_factory=dict)
     behind: list[RowsBehind] = field(default_factory=list)
     exceeded: list[str] = field(default_factory=list)
+    cannot_tell: str | None = None
 
     @property
     def is_different(self) -> bool:
@@ -122,15 +126,15 @@ def preview(
 ) -> Preview:
     """Build what the working tree changes and compare it with the published version.
 
-    against: the version, if it has to be that one: core holds the rows of the newest alone. limits: those of the home's preview.yml by
+    against: an older version to compare with, as history keeps it. limits: those of the home's preview.yml by
     default. Raises NorthstarError as `build_beside` does.
     """
     with db.translate_driver_errors(settings), build_beside(settings, against, select, progress) as scratch:
         result = Preview(
-            scratch.version["published_version"], scratch.version["as_of"].isoformat(),
+            scratch.base["published_version"], scratch.base["as_of"].isoformat(),
             {name: sorted(causes) for name, causes in sorted(scratch.changed.items())}, sorted(scratch.built),
         )  # fmt: skip
-        if scratch.built or scratch.removed:
+        if scratch.built or scratch.removed or scratch.is_against_older:
             progress("comparing ...")
             with db.connect(settings, "transformer", autocommit=True) as connection:
                 _compare(connection, scratch, result)
@@ -147,6 +151,9 @@ def _compare(connection: Connection, scratch: Scratch, result: Preview) -> None:
     # a killed preview leaves no statement behind
     connection.execute(turn_lock.END_WITH_CLIENT.format(is_local="false"))
     connection.execute("set work_mem = '128MB'; set enable_nestloop = off")
+    if scratch.is_against_older:
+        connection.execute("select set_config(%s, %s, false)", [PAST_SETTING, str(result.version)])
+        result.cannot_tell = _unknown(scratch, unknown_in_history(connection, scratch))
     for counts in compare_values(connection, scratch):
         largest, newest = largest_and_newest(connection, counts["metric_id"])
         result.metrics.append(MetricDifference(counts, largest, newest))
@@ -164,8 +171,19 @@ def _compare(connection: Connection, scratch: Scratch, result: Preview) -> None:
         for mart in result.marts
         for column, rows in mart.differing_columns.items()
     ]
-    for metric in result.metrics[:EXPLAINED]:
+    for metric in [] if scratch.is_against_older else result.metrics[:EXPLAINED]:
         result.behind += find_rows(connection, scratch, metric.largest[0])
+
+
+def _unknown(scratch: Scratch, unknown: list[str]) -> str:
+    newest = scratch.version["published_version"]
+    told = (
+        f"version {scratch.base['published_version']} is of {scratch.base['as_of']:%Y-%m-%d %H:%M} and compared with what version {newest} would be: "
+        "what landed or changed between the two differs too, and core no longer has the rows behind the differences"
+    )
+    if scratch.base_manifest is None:
+        return f"{told}; its manifest is not kept, so a column that was added since shows as one that was empty"
+    return told + (f"; history has nothing of {', '.join(unknown)}" if unknown else "")
 
 
 def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> list[RowsBehind]:

@@ -40,10 +40,12 @@ from northstar.build.differences import (
     read_code,
     rule_values,
 )
-from northstar.build.manifest import Manifest, Node
+from northstar.build.manifest import Manifest, Node, find_manifest
 from northstar.build.own_seeds import check_own_seeds, project_directory, write_project
 from northstar.use.explain.explanation import current_version
 from northstar.warehouse import db
+from northstar.warehouse.published.past import SCHEMA as PAST_SCHEMA
+from northstar.warehouse.published.past import read_version
 from northstar.warehouse.rights import act_as_owner
 from northstar.warehouse.rows import Connection, Row, fetch_one
 
@@ -63,19 +65,34 @@ WITHHOLDING_MODELS = ("series_states", "metric_points")
 
 @dataclass
 class Scratch:
-    """The built models. version: the publication beside which they stand; old, new: the two versions of the code.
+    """The built models. version: the publication whose rows core holds; old, new: the two versions of the code.
 
+    base: the publication that they are compared with, which is `version` or an older one; base_manifest: what it was built by, None if that is not kept.
+    selected: the names of what is needed for the selected models and metrics, None if nothing was selected.
     changed: {name: causes} of the models and seeds that build something else; built: {name: node} of these and what is made from them; removed:
     the published models that the working tree lacks; compiled: {name: SQL} of what was built.
     """
 
     version: Row
+    base: Row
+    base_manifest: Manifest | None
     old: Code
     new: Manifest
     changed: dict[str, Causes] = field(default_factory=dict)
     built: dict[str, Node] = field(default_factory=dict)
     removed: dict[str, Node] = field(default_factory=dict)
     compiled: dict[str, str] = field(default_factory=dict)
+    selected: set[str] | None = None
+
+    @property
+    def is_against_older(self) -> bool:
+        """Whether the version that is compared with is not the published one."""
+        return bool(self.base["published_version"] != self.version["published_version"])
+
+    @property
+    def base_schema(self) -> str:
+        """The schema in which the rows of the version that is compared with are."""
+        return PAST_SCHEMA if self.is_against_older else "marts"
 
     def schema_of(self, name: str, published: str = "marts") -> str:
         """The schema in which the new rows of a mart are."""
@@ -88,8 +105,8 @@ def build_beside(
 ) -> Iterator[Scratch]:
     """Build what the working tree changes; the scratch schema is empty again when the context ends.
 
-    against: the version that has to be the published one. select: models or metrics to which the preview is limited. Raises NorthstarError when
-    nothing is published, core is not that of the published version, another preview is at work, a model fails, or a run begins meanwhile.
+    against: the published version to compare with, if not the newest. select: models or metrics to which the preview is limited. Raises NorthstarError when
+    nothing is published, `against` cannot be read, core is not that of the published version, another preview is at work, a model fails, or a run begins meanwhile.
     """
     check_own_seeds(settings)
     _ensure_schema(settings)
@@ -97,21 +114,23 @@ def build_beside(
         if not fetch_one(guard.execute("select pg_try_advisory_lock(%s) as ok", [PREVIEW_LOCK]))["ok"]:
             raise NorthstarError("another preview is at work in this home; preview again when it has ended")
         version = current_version(guard)
-        if against not in (None, version["published_version"]):
-            raise NorthstarError(
-                f"core holds the rows of version {version['published_version']}, not those of {against}: a preview is against the published version"
-            )
+        base = version if against is None else _find_version(guard, settings, against)
         _require_nothing_landed(guard, version)
         empty_scratch(guard)
         try:
-            yield _build(settings, guard, version, tuple(select), progress)
+            yield _build(settings, guard, version, base, tuple(select), progress)
             _require_same_version(guard, version)
         finally:
             empty_scratch(guard)
 
 
+def _find_version(connection: Connection, settings: Settings, number: int) -> Row:
+    read_version(connection, settings, number, is_local=False)
+    return fetch_one(connection.execute("select * from marts.publications where published_version = %s", [number]))
+
+
 def _build(
-    settings: Settings, connection: Connection, version: Row, select: tuple[str, ...], progress: Progress
+    settings: Settings, connection: Connection, version: Row, base: Row, select: tuple[str, ...], progress: Progress
 ) -> Scratch:
     rules, own_seeds = certificate_rules(connection, version["published_version"])
     old = read_code(settings, connection, version["code_version"], rules)
@@ -126,14 +145,16 @@ def _build(
     with _context(settings, connection, place), _give_way(settings, version):
         dbt = ParsedProject(place, project_directory(settings))
         new = dbt.parse()
-        scratch = Scratch(version, old, new)
+        base_manifest = old.manifest if base == version else find_manifest(settings, base["code_version"])
+        scratch = Scratch(version, base, base_manifest, old, new)
         names = {node["name"] for node in _nodes(new).values()}
         scratch.removed = {node["name"]: node for node in _nodes(old.manifest).values() if node["name"] not in names}
         scratch.changed = _changed(dbt, old, new, rule_values(settings), own_seeds | settings.own_seeds.keys())
         unaffected = _unaffected_parts(connection, new, scratch.changed)
         scratch.built = _with_children(new, scratch.changed, scratch.removed, old.manifest, unaffected)
         if select:
-            scratch.built = _limited(new, scratch.built, select)
+            scratch.selected = _needed(new, select)
+            scratch.built = {name: node for name, node in scratch.built.items() if name in scratch.selected}
         if scratch.built:
             progress(f"building {len(scratch.built)} models, of which {len(scratch.changed)} changed ...")
             scratch.compiled = dbt.build(scratch.built)
@@ -245,8 +266,8 @@ def _unaffected_parts(connection: Connection, new: Manifest, changed: Mapping[st
     return {part["name"] for part in parts if not any(_defines(part, metric_id) for metric_id in redefined)}
 
 
-def _limited(new: Manifest, built: dict[str, Node], select: tuple[str, ...]) -> dict[str, Node]:
-    """What of `built` is needed for the selected models and metrics."""
+def _needed(new: Manifest, select: tuple[str, ...]) -> set[str]:
+    """The names of the selected models, those of the selected metrics, and what they are made from."""
     nodes = _nodes(new)
     by_name = {node["name"]: unique_id for unique_id, node in nodes.items()}
     queue = []
@@ -261,7 +282,7 @@ def _limited(new: Manifest, built: dict[str, Node], select: tuple[str, ...]) -> 
             if parent in nodes and parent not in needed:
                 needed.add(parent)
                 queue.append(parent)
-    return {name: node for name, node in built.items() if node["unique_id"] in needed}
+    return {nodes[unique_id]["name"] for unique_id in needed}
 
 
 def _defines(node: Node, metric_id: str) -> bool:

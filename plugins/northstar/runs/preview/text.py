@@ -22,7 +22,7 @@ def as_json(preview: Preview) -> str:
 
 def as_text(preview: Preview) -> str:
     """The preview as tables for the terminal."""
-    lines = [_headline(preview)]
+    lines = [_headline(preview), *([preview.cannot_tell] if preview.cannot_tell else [])]
     for title, rows in _sections(preview):
         lines += ["", title, "", *("  " + line for line in table(rows).splitlines())]
     lines += ["", *_reader_lines(preview)] if preview.readers else []
@@ -33,6 +33,7 @@ def as_text(preview: Preview) -> str:
 def as_markdown(preview: Preview) -> str:
     """The preview as a comment on a pull request."""
     lines = [f"### Preview: {_headline(preview)}", ""]
+    lines += [f"- {preview.cannot_tell}"] if preview.cannot_tell else []
     lines += [f"- **beyond the limits**: {line}" for line in preview.exceeded]
     lines += [f"- {line}" for line in _reader_lines(preview)]
     for title, rows in _sections(preview):
@@ -91,10 +92,12 @@ def _headline(preview: Preview) -> str:
         )
         return f"nothing would change ({built}; {beside})"
     values = sum(m.counts["values"] for m in preview.metrics)
-    return (
-        f"{len(preview.metrics)} metrics ({values:,} values) and {len(preview.marts)} marts would change, because of "
-        f"{', '.join(f'{name} ({_words(causes)})' for name, causes in preview.changed.items()) or 'models that are gone'} ({beside})"
-    )
+    differing = f"{len(preview.metrics)} metrics ({values:,} values) and {len(preview.marts)} marts"
+    causes = ", ".join(f"{name} ({_words(causes)})" for name, causes in preview.changed.items())
+    if preview.cannot_tell:
+        changed = f"; compiled to other SQL now: {causes}" if causes else ""
+        return f"{differing} differ from {beside}{changed}"
+    return f"{differing} would change, because of {causes or 'models that are gone'} ({beside})"
 
 
 def _sections(preview: Preview) -> list[tuple[str, list[Row]]]:

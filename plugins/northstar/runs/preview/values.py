@@ -94,17 +94,19 @@ def compare_values(connection: Connection, scratch: Scratch) -> list[ChangedMetr
     """Make the temp table changed_values (KEY, old_value, new_value, is_complete, is_value) and return what differs, by metric."""
     _new_relations(connection, scratch)
     _find_keys(connection, scratch)
-    as_of = _as_of(scratch)
-    for side, manifest, relations in (
-        ("old", scratch.old.manifest, {part: f"marts.{name}" for part, name in PARTS.items()}),
-        ("new", scratch.new, {part: f"pg_temp.new_{part}" for part in PARTS}),
+    for side, manifest, relations, version in (
+        ("old", scratch.old.manifest, _base_relations(scratch), scratch.base),
+        ("new", scratch.new, {part: f"pg_temp.new_{part}" for part in PARTS}, scratch.version),
     ):
+        as_of = _as_of(version)
         points = f"(select * from {relations['points']} where (series_id, period_start) in (table pg_temp.differing))"
         text = render_values(manifest["macros"][VALUES_MACRO]["macro_sql"], relations | {"points": points}, as_of)
         connection.execute(
             f"create temp table {side}_values as select every.* from ({text}) as every join places using ({', '.join(KEY)})"
         )
         connection.execute(f"analyze {side}_values")
+    # what only became complete since an older version is no difference
+    compared = [name for name in MEASURED if not (scratch.is_against_older and name == "is_complete")]
     both = ", ".join(
         f"o.{name} as old_{name}, n.{name} as new_{name}" for name in ("value", "numerator", "denominator")
     )
@@ -113,7 +115,7 @@ def compare_values(connection: Connection, scratch: Scratch) -> list[ChangedMetr
         "o.metric_id is null as has_appeared, n.metric_id is null as has_vanished, "
         "o.value is distinct from n.value or o.metric_id is null or n.metric_id is null as is_value "
         f"from old_values as o full join new_values as n using ({', '.join(KEY)}) "
-        f"where ({', '.join(f'o.{c}' for c in MEASURED)}) is distinct from ({', '.join(f'n.{c}' for c in MEASURED)})"
+        f"where ({', '.join(f'o.{c}' for c in compared)}) is distinct from ({', '.join(f'n.{c}' for c in compared)})"
     )
     return fetch_all_as(
         ChangedMetric,
@@ -173,11 +175,11 @@ def _find_keys(connection: Connection, scratch: Scratch) -> None:
     """Make the temp tables differing (series_id, period_start), of points that differ and all periods of series or metrics that do, and places,
     the same by KEY."""
     connection.execute("create temp table differing (series_id bigint, period_start timestamptz)")
-    metrics = _remade_metrics(connection, scratch)
+    metrics, base = _remade_metrics(connection, scratch), scratch.base_schema
     compared = "series_id, period_start, numerator, denominator, value, null_reason"
     if metrics:
         connection.execute(
-            "create temp table remade_series as select distinct series_id from (select series_id, metric_id from marts.metric_series "
+            f"create temp table remade_series as select distinct series_id from (select series_id, metric_id from {base}.metric_series "
             "union all select series_id, metric_id from new_series) as s where metric_id = any(%s)",
             [metrics],
         )
@@ -186,7 +188,7 @@ def _find_keys(connection: Connection, scratch: Scratch) -> None:
         )
         connection.execute("analyze remade_series; analyze remade_points")
         connection.execute(
-            f"create temp table published_points as select {compared} from marts.metric_points "
+            f"create temp table published_points as select {compared} from {base}.metric_points "
             "where series_id in (select series_id from remade_series)"
         )
         connection.execute(
@@ -194,35 +196,51 @@ def _find_keys(connection: Connection, scratch: Scratch) -> None:
             "union all (table remade_points except table published_points)) as d"
         )
     changed_series = []
-    if "metric_series" in scratch.built:
+    if "metric_series" in scratch.built or scratch.is_against_older:
         names = "series_id, metric_id, grain, application, segment, segment_value, state, holds_from, holds_until"
         changed_series.append(
-            f"select series_id from ((select {names} from marts.metric_series except select {names} from new_series) "
-            f"union all (select {names} from new_series except select {names} from marts.metric_series)) as d"
+            f"select series_id from ((select {names} from {base}.metric_series except select {names} from new_series) "
+            f"union all (select {names} from new_series except select {names} from {base}.metric_series)) as d"
         )
     shape = "metric_id, kind, unit, window_days"
-    if "metrics" in scratch.built:
+    if "metrics" in scratch.built or scratch.is_against_older:
         changed_series.append(
-            "select series_id from (select series_id, metric_id from marts.metric_series union all select series_id, metric_id from new_series) as s "
-            f"where metric_id in (select metric_id from ((select {shape} from marts.metrics except select {shape} from new_metrics) "
-            f"union all (select {shape} from new_metrics except select {shape} from marts.metrics)) as d)"
+            f"select series_id from (select series_id, metric_id from {base}.metric_series union all select series_id, metric_id from new_series) as s "
+            f"where metric_id in (select metric_id from ((select {shape} from {base}.metrics except select {shape} from new_metrics) "
+            f"union all (select {shape} from new_metrics except select {shape} from {base}.metrics)) as d)"
         )
     texts = [m["macros"][VALUES_MACRO]["macro_sql"] for m in (scratch.old.manifest, scratch.new)]
     if texts[0] != texts[1]:
         changed_series.append(
             f"select series_id from new_series where metric_id in ({_metrics_told_differently(scratch, texts)})"
         )
+    every_series = (
+        f"(select series_id, grain, metric_id, holds_from from {base}.metric_series "
+        "union select series_id, grain, metric_id, holds_from from new_series)"
+    )
+    every_period = (
+        f"(select grain, period_start from {base}.dim_periods union select grain, period_start from new_periods)"
+    )
+    period = "grain, period_start"
+    in_scope = "s.metric_id = any(%s)" if scratch.is_against_older else "true"
+    chosen = [metrics] if scratch.is_against_older else []
     if changed_series:
         connection.execute(
-            "insert into differing select distinct s.series_id, p.period_start from (select series_id, grain, holds_from from marts.metric_series "
-            "union select series_id, grain, holds_from from new_series) as s join (select grain, period_start from marts.dim_periods union "
-            "select grain, period_start from new_periods) as p on p.grain = s.grain and p.period_start >= s.holds_from "
-            f"where s.series_id in ({' union all '.join(changed_series)})"
+            f"insert into differing select distinct s.series_id, p.period_start from {every_series} as s join {every_period} as p "
+            f"on p.grain = s.grain and p.period_start >= s.holds_from where s.series_id in ({' union all '.join(changed_series)}) and {in_scope}",
+            chosen,
+        )
+    if scratch.is_against_older:
+        connection.execute(
+            f"insert into differing select distinct s.series_id, p.period_start from {every_series} as s "
+            f"join ((select {period} from new_periods except select {period} from {base}.dim_periods) union all "
+            f"(select {period} from {base}.dim_periods except select {period} from new_periods)) as p on p.grain = s.grain and p.period_start >= s.holds_from where {in_scope}",
+            chosen,
         )
     connection.execute("create index on differing (series_id, period_start)")
     names = ", ".join(SERIES_KEY)
     connection.execute(
-        f"create temp table places as select distinct {', '.join(KEY)} from differing join (select series_id, {names} from marts.metric_series "
+        f"create temp table places as select distinct {', '.join(KEY)} from differing join (select series_id, {names} from {base}.metric_series "
         f"union select series_id, {names} from new_series) as s using (series_id)"
     )
     connection.execute("analyze differing; analyze places")
@@ -230,21 +248,28 @@ def _find_keys(connection: Connection, scratch: Scratch) -> None:
 
 def _metrics_told_differently(scratch: Scratch, texts: list[str]) -> str:
     """SQL for the metrics of which the two texts of metric_values make different values from what is published: sums of the rows' hashes differ."""
-    relations = {part: f"marts.{name}" for part, name in PARTS.items()}
+    relations = _base_relations(scratch)
     sums = [
         f"select metric_id, sum(hashtextextended(row(every.*)::text, 0)::numeric) as hash "
-        f"from ({render_values(text, relations, _as_of(scratch))}) as every group by metric_id"
+        f"from ({render_values(text, relations, _as_of(scratch.base))}) as every group by metric_id"
         for text in texts
     ]
     return f"select metric_id from ({sums[0]}) as o full join ({sums[1]}) as n using (metric_id) where o.hash is distinct from n.hash"
 
 
-def _as_of(scratch: Scratch) -> str:
-    return f"timestamptz '{scratch.version['as_of'].isoformat()}'"
+def _base_relations(scratch: Scratch) -> dict[str, str]:
+    """What metric_values was made of in the version that is compared with."""
+    return {part: f"{scratch.base_schema}.{name}" for part, name in PARTS.items()}
+
+
+def _as_of(version: Row) -> str:
+    return f"timestamptz '{version['as_of'].isoformat()}'"
 
 
 def _remade_metrics(connection: Connection, scratch: Scratch) -> list[str]:
-    """The metrics whose points were built anew, or whose model is gone."""
+    """The metrics whose points were built anew, or whose model is gone; beside an older version all that are selected."""
+    if scratch.is_against_older:
+        return _all_metrics(connection, scratch)
     queries = [
         f"select metric_id from {SCHEMA}.{node['alias']}"
         for node in _value_parts(scratch.new)
@@ -264,6 +289,19 @@ def _remade_metrics(connection: Connection, scratch: Scratch) -> list[str]:
     return [row["metric_id"] for row in rows]
 
 
+def _all_metrics(connection: Connection, scratch: Scratch) -> list[str]:
+    """The metrics that either side has; of these, the ones that selected models make."""
+    rows = connection.execute(
+        f"select distinct metric_id from (select metric_id from {scratch.base_schema}.metric_series union all select metric_id from new_series) as s order by 1"
+    ).fetchall()
+    parts = [node for node in _value_parts(scratch.new) if scratch.selected is None or node["name"] in scratch.selected]
+    return [
+        row["metric_id"]
+        for row in rows
+        if scratch.selected is None or any(f"'{row['metric_id']}':" in part["raw_code"] for part in parts)
+    ]
+
+
 def _value_parts(manifest: Manifest) -> list[Node]:
     return [
         node
@@ -273,18 +311,46 @@ def _value_parts(manifest: Manifest) -> list[Node]:
 
 
 def compare_marts(connection: Connection, scratch: Scratch) -> list[MartDifference]:
-    """What differs about each built mart, except those that metric_values is made of; marts that are gone included."""
+    """What differs about each built mart, except those that metric_values is made of; marts that are gone included. Beside an older version all
+    selected marts are compared, except those that `unknown_in_history` names."""
+    if scratch.is_against_older:
+        nodes = [n for n in scratch.new["nodes"].values() if scratch.selected is None or n["name"] in scratch.selected]
+    else:
+        nodes = list(scratch.built.values())
+    unknown = {*VALUE_MARTS, *unknown_in_history(connection, scratch)}
     differences = [
-        _compare_mart(connection, node)
-        for node in sorted(scratch.built.values(), key=lambda n: str(n["alias"]))
-        if is_mart(scratch.new, node["name"]) and node["alias"] not in VALUE_MARTS
+        _compare_mart(connection, scratch, node)
+        for node in sorted(nodes, key=lambda n: str(n["name"]))
+        if is_mart(scratch.new, node["name"]) and node["alias"] not in unknown
     ]
+    old_manifest = scratch.old.manifest if scratch.base_manifest is None else scratch.base_manifest
+    names = {node["name"] for node in scratch.new["nodes"].values()}
     differences += [
         MartDifference(node["alias"], is_removed=True)
-        for node in scratch.removed.values()
-        if is_mart(scratch.old.manifest, node["name"])
+        for node in old_manifest["nodes"].values()
+        if node["name"] not in names and is_mart(old_manifest, node["name"]) and scratch.selected is None
     ]
     return [difference for difference in differences if difference.is_different]
+
+
+def unknown_in_history(connection: Connection, scratch: Scratch) -> list[str]:
+    """The marts, and the columns of others (mart.column), that an older version had and of which its rows are not known any more."""
+    if not scratch.is_against_older or scratch.base_manifest is None:
+        return []
+    unknown = []
+    for node in scratch.base_manifest["nodes"].values():
+        if is_mart(scratch.base_manifest, node["name"]) and (
+            scratch.selected is None or node["name"] in scratch.selected
+        ):
+            kept = _columns(connection, scratch.base_schema, node["alias"])
+            unknown += (
+                [f"{node['alias']}.{c}" for c in _published_columns(node) if c not in kept] if kept else [node["alias"]]
+            )
+    return sorted(unknown)
+
+
+def _published_columns(node: Node) -> list[str]:
+    return (node["config"].get("meta") or {}).get("columns") or list(node["columns"])
 
 
 def is_mart(manifest: Manifest, name: str) -> bool:
@@ -293,16 +359,20 @@ def is_mart(manifest: Manifest, name: str) -> bool:
     meta = (node["config"].get("meta") or {}) if node else {}
     # in a preview's manifest everything has the preview's schema: the configured one tells marts from core
     is_published = node is not None and node["config"].get("schema") == "marts_candidate"
-    return is_published and not (meta.get("is_union") or meta.get("is_view"))
+    return is_published and not meta.get("is_view")
 
 
-def _compare_mart(connection: Connection, node: Node) -> MartDifference:
-    name = node["alias"]
+def _compare_mart(connection: Connection, scratch: Scratch, node: Node) -> MartDifference:
+    name, old_schema, new_schema = node["alias"], scratch.base_schema, scratch.schema_of(node["name"])
     difference = MartDifference(name)
-    old_columns, new_columns = _columns(connection, "marts", name), _columns(connection, SCHEMA, name)
+    old_columns, new_columns = _columns(connection, old_schema, name), _columns(connection, new_schema, name)
+    if scratch.is_against_older and scratch.base_manifest is not None:
+        # history has a column that is younger than the version as well, without its values
+        before = scratch.base_manifest["nodes"].get(node["unique_id"])
+        old_columns = {c: kind for c, kind in old_columns.items() if before and c in _published_columns(before)}
     if not old_columns:
         difference.is_new = True
-        difference.rows_added = fetch_one(connection.execute(f'select count(*) as n from {SCHEMA}."{name}"'))["n"]
+        difference.rows_added = fetch_one(connection.execute(f'select count(*) as n from {new_schema}."{name}"'))["n"]
         return difference
     published = (node["config"].get("meta") or {}).get("columns")
     if published:
@@ -319,7 +389,7 @@ def _compare_mart(connection: Connection, node: Node) -> MartDifference:
     key = [key] if isinstance(key, str) else list(key)
     names = {
         "columns": sql.SQL(", ").join(map(sql.Identifier, common)),
-        "old": sql.Identifier("marts", name), "new": sql.Identifier(SCHEMA, name),
+        "old": sql.Identifier(old_schema, name), "new": sql.Identifier(new_schema, name),
         "key": sql.SQL(", ").join(map(sql.Identifier, key)),
     }  # fmt: skip
     connection.execute("drop table if exists pg_temp.old_rows, pg_temp.new_rows")
@@ -367,26 +437,26 @@ def _columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
 
 def compare_zones(connection: Connection, scratch: Scratch) -> list[Row]:
     """The targets whose newest judged value lies in another zone."""
-    if "metric_status" not in scratch.built:
+    if "metric_status" not in scratch.built and not scratch.is_against_older:
         return []
     return connection.execute(
         f"select target_id, coalesce(n.metric_id, o.metric_id) as metric_id, coalesce(n.application, o.application) as application, "
         "coalesce(n.segment, o.segment) as segment, coalesce(n.segment_value, o.segment_value) as segment_value, "
         "o.zone as old_zone, n.zone as new_zone, o.value as old_value, n.value as new_value "
-        f"from marts.metric_status as o full join {SCHEMA}.metric_status as n using (target_id) "
+        f"from {scratch.base_schema}.metric_status as o full join {scratch.schema_of('metric_status')}.metric_status as n using (target_id) "
         "where o.zone is distinct from n.zone order by 2, 3, 1"
     ).fetchall()
 
 
 def compare_alerts(connection: Connection, scratch: Scratch) -> list[Row]:
     """The alerts that would open or close: those that are open on one side only."""
-    if "alerts" not in scratch.built:
+    if "alerts" not in scratch.built and not scratch.is_against_older:
         return []
     return connection.execute(
         "select case when o.alert_id is null then 'opens' else 'closes' end as what, coalesce(n.alert_id, o.alert_id) as alert_id, "
         "coalesce(n.metric_id, o.metric_id) as metric_id, coalesce(n.application, o.application) as application, "
         "coalesce(n.opened_at, o.opened_at) as opened_at, coalesce(n.action, o.action) as action "
-        "from (select * from marts.alerts where closed_at is null) as o "
-        f"full join (select * from {SCHEMA}.alerts where closed_at is null) as n using (alert_id) "
+        f"from (select * from {scratch.base_schema}.alerts where closed_at is null) as o "
+        f"full join (select * from {scratch.schema_of('alerts')}.alerts where closed_at is null) as n using (alert_id) "
         "where o.alert_id is null or n.alert_id is null order by 1, 3, 4"
     ).fetchall()

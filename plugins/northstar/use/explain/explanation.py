@@ -11,10 +11,10 @@ from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.build.definitions import Definition, Metric, parents, parse_definition
+from northstar.build.definitions import Definition, Metric, Part, parents, parse_definition
 from northstar.contract import entities
 from northstar.use.explain.rows import Cell, Expression, Term, literal
-from northstar.use.words import describe_needs
+from northstar.use.words import describe_needs, describe_segments
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row, fetch_all_as, fetch_one
 
@@ -48,7 +48,7 @@ class Rows:
 class Side:
     """A numerator or denominator: its expression over measures, its value as published and as computed again, and its rows.
 
-    parts: {a name in the expression that stands for another metric: that metric's value}.
+    parts: {a name in the expression that stands for another metric: that metric's value, None where it has none}.
     """
 
     expression: str
@@ -275,6 +275,9 @@ def _explain_side(
     recomputed = fetch_one(connection.execute(expression.value_sql(values)))["value"]
     parts_query = expression.parts_sql(values)
     parts = fetch_one(connection.execute(parts_query)) if parts_query else {}
+    for name, part in spec.parts.items():
+        if name in parts and not _is_published(connection, part, cell, library.as_of):
+            parts[name] = None
     side = Side(text, published, recomputed, expression.is_rounded, parts)
     for position, term in enumerate(expression.terms):
         weighted = expression.weighted(position, values)
@@ -377,6 +380,17 @@ def current_version(connection: Connection) -> Row:
     return version
 
 
+def _is_published(connection: Connection, part: Part, cell: Cell, as_of: datetime) -> bool:
+    """Whether a metric that another is made of has what stands for it at a place: a sum of no rows is 0 there as well."""
+    place = cell.shift(part["before"], as_of) if part["before"] else cell
+    row = connection.execute(
+        f"select ({part['formula']}) is not null as is_there from marts.metric_values where metric_id = %s and grain = %s and period_start = %s "
+        "and application = %s and segment = %s and segment_value = %s",
+        [part["metric"], place.grain, place.period_start, place.application, place.segment, place.segment_value],
+    ).fetchone()
+    return row is not None and row["is_there"]
+
+
 def _find_published(
     connection: Connection,
     metric_id: str,
@@ -421,6 +435,9 @@ def _find_published(
             )
         )
         shown = f"{application}" + (f", {segment}={segment_value}" if segment else "")
+        segments = [name.strip() for name in (metric["segments"] or "").split(";") if name.strip()]
+        if segment and segment not in segments:
+            raise NorthstarError(f"{metric_id} has no segment {segment!r}; {describe_segments(segments)}")
         if bounds["first"] is None:
             raise NorthstarError(
                 f"{metric_id} has no {grain} values for {shown}; "

@@ -32,7 +32,10 @@ def as_text(explanation: Explanation) -> str:
         if side is not None:
             lines += ["", f"Rows behind the {title}: {verdict(side)}"]
             if side.parts:
-                shown = ", ".join(f"{name} {format_number(value)}" for name, value in side.parts.items())
+                shown = ", ".join(
+                    f"{name} {'missing' if value is None else format_number(value)}"
+                    for name, value in side.parts.items()
+                )
                 lines.append(f"It is made of other metrics, each of which can be explained: {shown}")
             for rows in side.rows:
                 lines += ["", *row_lines(rows, row)]

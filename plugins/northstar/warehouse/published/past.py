@@ -9,8 +9,10 @@ import hashlib
 
 from psycopg import sql
 
+from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
+from northstar.warehouse.published.kept import not_kept_error
 from northstar.warehouse.published.values import NAME, PARTS, values_query
 from northstar.warehouse.rows import Connection, fetch_one
 
@@ -70,6 +72,37 @@ def ensure_past_views(connection: Connection, settings: Settings) -> None:
             _create_view(connection, name, text, digest)
             if name in PARTS.values():
                 view_digests.pop(NAME, None)
+
+
+def read_version(connection: Connection, settings: Settings, version: int, is_local: bool = True) -> None:
+    """Have `marts_at_version` show a version to this session, or to its transaction alone.
+
+    Raises NorthstarError when the version was never published, is no longer kept, or showed smaller groups than may be shown now.
+    """
+    relations = fetch_one(
+        connection.execute(
+            "select to_regclass('marts.publications') as published, to_regclass('marts_at_version.readable_versions') as readable"
+        )
+    )
+    row = None
+    if relations["published"]:
+        if not relations["readable"]:
+            # the home was last published by an older release
+            with db.connect(settings, "publisher") as publisher:
+                ensure_past_views(publisher, settings)
+        row = connection.execute(
+            "select is_kept, is_coarse_enough, (select min(published_version) from marts_at_version.readable_versions where is_kept) as oldest "
+            "from marts_at_version.readable_versions where published_version = %s", [version]
+        ).fetchone()  # fmt: skip
+    if row is None:
+        raise NorthstarError(f"version {version} was never published; `northstar status` shows the newest")
+    if not row["is_kept"]:
+        raise not_kept_error(version, row["oldest"])
+    if not row["is_coarse_enough"]:
+        raise NorthstarError(
+            f"version {version} showed groups of people that are smaller than suppress_below allows now: it cannot be read any more"
+        )
+    connection.execute("select set_config(%s, %s, %s)", [SETTING, str(version), is_local])
 
 
 def drop_past_view(connection: Connection, mart: str) -> None:
