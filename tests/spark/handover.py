@@ -20,7 +20,7 @@ def changed(settings, **operations):
 
 def hand_over(settings, run_id: int) -> list[dict]:
     """Hand over as a run of that number; returns what Postgres says of what was handed over."""
-    with handed_over(settings, {"run_id": run_id, "is_full": True}, silent) as models:
+    with handed_over(settings, {"run_id": run_id, "is_full": True, "rebuilds": None}, silent) as models:
         assert models
     assert_nothing_left(settings)
     return handovers(settings, run_id)
@@ -38,7 +38,7 @@ def handovers(settings, run_id: int) -> list[dict]:
 
 def fail_to_hand_over(settings, may_pass: bool = True) -> str:
     """The line with which a handover fails; may_pass: whether its task is tried again then. Nothing of it is left."""
-    with pytest.raises(NorthstarError) as caught, handed_over(settings, {"run_id": 1, "is_full": True}, silent):
+    with pytest.raises(NorthstarError) as caught, handed_over(settings, {"run_id": 1, "is_full": True, "rebuilds": None}, silent):
         pass
     assert_nothing_left(settings)
     assert "\n" not in str(caught.value) and isinstance(caught.value, PassingError) == may_pass

@@ -58,7 +58,7 @@ def test_a_driver_that_dies_between_two_models_and_is_run_again(small, wanted, t
     message = fail_to_hand_over(changed(small, spark_python=with_changes(tmp_path, changes)))
     assert message.startswith("Spark failed: it ended with the code -9 (its log: ") and "run again" in message
     # as two tasks: the second takes what the first has loaded, and needs no Spark
-    run, without_spark = {"run_id": 102, "is_full": True}, changed(small, spark_python="/nowhere")
+    run, without_spark = {"run_id": 102, "is_full": True, "rebuilds": None}, changed(small, spark_python="/nowhere")
     models = wide.hand_over(small, run, silent)
     with wide.handed_over(without_spark, run, silent) as standing:
         assert sorted(standing) == sorted(models) and handovers(small, 102) == wanted

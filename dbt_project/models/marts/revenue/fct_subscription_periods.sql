@@ -40,8 +40,9 @@ priced as (
 monthly as (
     select
         *,
-        {{ major_units('period_amount * months_numerator / months_denominator', 'exponent') }} as monthly_amount,
-        {{ major_units('list_amount * months_numerator / months_denominator', 'exponent') }} as monthly_list_amount
+        -- a month's share is a quotient, and so is rounded, at a digit that nothing published shows
+        period_amount * months_numerator / months_denominator / power(10::numeric, coalesce(exponent, 2)) as monthly_amount,
+        list_amount * months_numerator / months_denominator / power(10::numeric, coalesce(exponent, 2)) as monthly_list_amount
     from priced
 ),
 
