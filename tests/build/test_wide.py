@@ -98,7 +98,10 @@ def test_what_spark_lacks_is_found_by_doctor_and_stops_a_run_with_the_same_line(
         "Spark needs Java 17 (there is none in JAVA_HOME",
         "spark_memory_mb is 1000000000",
     ]
-    with pytest.raises(NorthstarError) as caught, handed_over(settings, {"run_id": 8, "is_full": True, "rebuilds": None}, silent):
+    with (
+        pytest.raises(NorthstarError) as caught,
+        handed_over(settings, {"run_id": 8, "is_full": True, "rebuilds": None}, silent),
+    ):
         pass
     assert str(caught.value) == (
         f"{found[0].seen}: `make setup-spark` makes it; or run again, or set `wide_engine: postgres` in operations.yml meanwhile"

@@ -162,7 +162,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, tmp_p
             said = []
             with ThreadPoolExecutor(1) as pool:
                 following = pool.submit(follow, api, "nightly_rebuild", run_id, said.append)
-                while not following.done() and api.tasks("nightly_rebuild", run_id).get(PUBLISHING) != "awaiting_input":
+                while not following.done() and not any("waits for an approval" in line for line in said):
                     time.sleep(0.5)
                 asked = f"/api/v2/dags/nightly_rebuild/dagRuns/{run_id}/taskInstances/{PUBLISHING}/-1/hitlDetails"
                 assert "| cash_collected |" in api._call(asked)["body"]
@@ -170,7 +170,6 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, tmp_p
                     assert "for an approval in Airflow" in describe_waiting(connection)
                 api._call(asked, {"chosen_options": ["Publish"], "params_input": {}}, "PATCH")
                 following.result()
-            assert any("waits for an approval" in line for line in said)
             with db.connect(settings, "transformer") as connection:
                 [decided] = connection.execute("select is_approved, decided_by from audit.approvals").fetchall()
             assert decided == {"is_approved": True, "decided_by": "admin"}

@@ -38,7 +38,10 @@ def handovers(settings, run_id: int) -> list[dict]:
 
 def fail_to_hand_over(settings, may_pass: bool = True) -> str:
     """The line with which a handover fails; may_pass: whether its task is tried again then. Nothing of it is left."""
-    with pytest.raises(NorthstarError) as caught, handed_over(settings, {"run_id": 1, "is_full": True, "rebuilds": None}, silent):
+    with (
+        pytest.raises(NorthstarError) as caught,
+        handed_over(settings, {"run_id": 1, "is_full": True, "rebuilds": None}, silent),
+    ):
         pass
     assert_nothing_left(settings)
     assert "\n" not in str(caught.value) and isinstance(caught.value, PassingError) == may_pass
