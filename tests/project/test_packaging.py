@@ -19,7 +19,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # what runs without being imported by name
 CALLED = {
     "adlfs": "fsspec opens abfs:// addresses with it",
-    "apache-airflow-providers-openlineage": "Airflow loads it, and operations.yml says to whom it tells of runs",
     "apache-airflow-providers-postgres": "the form for connections of the type Postgres in Airflow's pages",
     "celery": "Airflow's provider runs it, and 5.7 lacks what that imports",
     "dbt-metricflow": "`northstar mf` runs it in a process of its own",
@@ -45,7 +44,7 @@ CALLED_BY_TESTS = {
     "types-pyyaml": "what mypy knows of PyYAML",
 }
 # what tests import by name and production has in any case, since something else needs it
-BROUGHT = {"adbc-driver-manager", "openlineage-python", "packaging", "python-dateutil", "setuptools"}
+BROUGHT = {"adbc-driver-manager", "packaging", "python-dateutil", "setuptools"}
 # the distribution that is declared: the parts in which it comes
 PARTS = {"apache-airflow": {"apache-airflow-core", "apache-airflow-task-sdk"}}
 # imported where it happens to be, and never needed
