@@ -210,6 +210,17 @@ def test_whoever_was_killed_at_work_blocks_nobody(opened, trigger):
     assert open_run(settings, "hourly", END, "nowhere") > run_id
 
 
+def test_whose_turn_is_over_and_whose_session_has_not_ended_yet_is_waited_for(warehouse):
+    empty(warehouse)
+    with turn_lock.open_connection(warehouse) as ending:
+        ending.execute("select pg_advisory_lock_shared(%s)", [turn_lock.WRITING_LOCK])
+        timer = threading.Timer(0.5, ending.execute, ["select pg_advisory_unlock_shared(%s)", [turn_lock.WRITING_LOCK]])
+        timer.start()
+        with command_turn(warehouse, "the test") as number:
+            assert turn_lock.current_turn(ending)["run_id"] == number
+        timer.join()
+
+
 def test_a_process_that_is_stopped_while_it_looks_for_the_server_keeps_nobody_out(warehouse):
     holding = "import fasteners, sys, time; lock = fasteners.InterProcessLock(sys.argv[1]); lock.acquire(); print(flush=True); time.sleep(900)"
     holder = subprocess.Popen(

@@ -121,7 +121,9 @@ def _wait_for_turn(
                     continue
         else:
             other_turn = _read_turn(connection)
-            is_ending = other_turn is not None and turn_lock.is_holder_gone(other_turn) and time.monotonic() < deadline
+            # without a turn whoever holds the lock is at its end, or about to say that it has the turn
+            is_gone = other_turn is None or turn_lock.is_holder_gone(other_turn)
+            is_ending = is_gone and time.monotonic() < deadline
         if not (wait or is_ending):
             raise turn_lock.turn_taken_error(other_turn, is_at_work)
         if other_turn and (words := _describe_wait(connection, other_turn)) != told:
