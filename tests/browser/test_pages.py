@@ -133,12 +133,24 @@ def go(page, address: str) -> None:
 
 def choose(page, control: str, option: str) -> None:
     """Choose an option of a dropdown, and wait until it is drawn."""
-    page.locator(f"#{control} .dash-dropdown").first.click()
-    search = page.locator("div.dash-dropdown-content input[type=search]")
-    if search.count():
-        search.fill(option)
-    with page.expect_response(lambda r: "_dash-update-component" in r.url):
-        page.locator("div.dash-dropdown-content [role=option]").get_by_text(option, exact=True).first.click()
+    from playwright.sync_api import TimeoutError as NothingHappened
+
+    opener = page.locator(f"#{control} .dash-dropdown").first
+    for patience in (15_000, 30_000, 90_000):
+        # a control that is being drawn anew may lose a click; whoever sees that chooses again
+        opener.click()
+        search = page.locator("div.dash-dropdown-content input[type=search]")
+        if search.count():
+            search.fill(option)
+        try:
+            with page.expect_response(lambda r: "_dash-update-component" in r.url, timeout=patience):
+                page.locator("div.dash-dropdown-content [role=option]").get_by_text(option, exact=True).first.click()
+            break
+        except NothingHappened:
+            if option in opener.inner_text():
+                break
+            if patience == 90_000:
+                raise
     page.wait_for_timeout(300)
     page.wait_for_function(READY)
 

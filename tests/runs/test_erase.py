@@ -231,10 +231,16 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
     assert then == [(paid[0]["account_id"], None)]
 
 
+def only_erasure(settings) -> int:
+    """The number of the one erasure of the home: other tests may have had some in the same warehouse."""
+    [row] = query_as(settings, "loader", "select erasure_id from audit.erasures")
+    return row["erasure_id"]
+
+
 def test_erasing_again_changes_nothing_and_says_so(peopled):
     settings, _ = peopled
     before = select(settings, "select max(published_version) as v from publications")
-    assert erase(settings, account_id=ACCOUNT, progress=silent).erasure_id == 1
+    assert erase(settings, account_id=ACCOUNT, progress=silent).erasure_id == only_erasure(settings)
     with pytest.raises(NorthstarError, match="there is no data about this person"):
         erase(settings, email=EMAIL, progress=silent)
     assert erase_pending(settings, silent) == []
@@ -274,9 +280,8 @@ def test_verify_says_why_a_version_from_before_cannot_be_made_again(peopled):
     from northstar.runs.verify import why_not_reproducible
 
     assert why_not_reproducible(settings, 2) is None
-    assert "erasure 1" in why_not_reproducible(
-        settings, 1
-    ) and "cannot be made again to the byte" in why_not_reproducible(settings, 1)
+    reason = why_not_reproducible(settings, 1)
+    assert f"erasure {only_erasure(settings)}" in reason and "cannot be made again to the byte" in reason
 
 
 # where one value of a segment alone is withheld in an application, the smallest other one of the period goes with it everywhere

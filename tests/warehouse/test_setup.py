@@ -31,6 +31,8 @@ def test_a_share_of_nothing_and_an_unknown_confidence_have_no_bounds(warehouse):
 def test_amounts_of_an_older_home_become_exact_and_views_over_them_stay(warehouse):
     text = next(m.text for m in load_migrations() if m.name == "amounts_below_the_minor_unit")
     with db.connect(warehouse, "owner") as connection:
+        # other tests on this warehouse may have built models; all of this is rolled back
+        connection.execute("drop view if exists staging.stg_refunds cascade")
         connection.execute("alter table staging.refunds alter column amount type bigint")
         for name, source in (("of_old", "staging.refunds"), ("over_it", "core.of_old")):
             connection.execute(f"create view core.{name} as select refund_id, amount from {source}")
