@@ -1,4 +1,4 @@
-"""Build one model or metric, and what follows from it, from nothing: `northstar rebuild` with a form."""
+"""Rebuild models or metrics, and everything made from them, from the landed rows: `northstar rebuild` with a form."""
 
 from datetime import datetime, timedelta
 
@@ -21,7 +21,7 @@ A name that no model and no metric has, a check that fails: the last version sta
 
 with DAG(
     dag_id="rebuild_models",
-    description="Build some models and what follows from them from nothing, publish",
+    description="Rebuild some models and everything made from them, publish",
     schedule=None,
     start_date=datetime(2024, 1, 1),
     catchup=False,

@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from northstar.base.errors import CheckFailed, FileFailed, NorthstarError, OutOfDisk, TurnLost
+from northstar.base.errors import CheckFailed, FileFailed, NorthstarError, OutOfDisk, PassingError, TurnLost
 from northstar.base.settings import PACKAGE
 from northstar.base.third_parties import resource_error
 from northstar.warehouse import db
@@ -41,6 +41,17 @@ def test_a_server_that_answers_is_not_told_of_as_lost(warehouse):
     ):
         connection.execute("set statement_timeout = 1")
         connection.execute("select pg_sleep(5)")
+
+
+def test_a_deadlock_is_not_told_of_as_a_lost_connection_and_may_pass(warehouse):
+    with (
+        pytest.raises(
+            PassingError, match="the warehouse undid a step because of another session: deadlock detected; run again"
+        ),
+        db.translate_driver_errors(warehouse),
+        db.connect(warehouse, "loader") as connection,
+    ):
+        connection.execute("do $$ begin raise sqlstate '40P01' using message = 'deadlock detected'; end $$")
 
 
 def _looks_for_words(code: str) -> list[int]:

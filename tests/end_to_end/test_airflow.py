@@ -23,7 +23,7 @@ from northstar.demo.company import simulate
 from northstar.orchestration.domains import domains
 from northstar.orchestration.services import _own_processes, start_services, stop_services
 from northstar.orchestration.up import Api, follow, owed_run, why_run_is_owed
-from northstar.publish.approval import describe_waiting
+from northstar.publish.approval import describe_pending_approval
 from northstar.publish.stage import describe_publication
 from northstar.warehouse import db
 from tests.conftest import home
@@ -167,7 +167,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, tmp_p
                 asked = f"/api/v2/dags/nightly_rebuild/dagRuns/{run_id}/taskInstances/{PUBLISHING}/-1/hitlDetails"
                 assert "| cash_collected |" in api._call(asked)["body"]
                 with db.connect(settings, "transformer") as connection:
-                    assert "for an approval in Airflow" in describe_waiting(connection)
+                    assert "for an approval in Airflow" in describe_pending_approval(connection)
                 api._call(asked, {"chosen_options": ["Publish"], "params_input": {}}, "PATCH")
                 following.result()
             with db.connect(settings, "transformer") as connection:

@@ -5,7 +5,7 @@ from openlineage.client.facet_v2 import parent_run
 from openlineage.client.serde import Serde
 
 from northstar.build.manifest import read_manifest
-from northstar.orchestration.lineage_events import Events
+from northstar.orchestration.lineage_events import LineageEvents
 from northstar.publish.catalogue import marts
 
 
@@ -15,7 +15,7 @@ def events(built):
         run=parent_run.Run(runId="0190d0a8-7d8b-7c7a-8c1a-1d2f3a4b5c6d"),
         job=parent_run.Job(namespace="northstar", name="nightly_rebuild.publish.publish_marts"),
     )
-    return Events(read_manifest(built), "postgres://127.0.0.1:5432", "northstar", 7, parent)
+    return LineageEvents(read_manifest(built), "postgres://127.0.0.1:5432", "northstar", 7, parent)
 
 
 def test_a_model_is_made_from_what_dbt_says_that_it_reads(events):

@@ -56,7 +56,7 @@ def test_what_restates_too_much_waits_and_says_what_it_would_change(night):
 
 def test_what_was_decided_against_is_not_published(night):
     settings, before, run_id = night
-    approval.decide(settings, run_id, False, "ada", "ada decided against it")
+    approval.record_decision(settings, run_id, False, "ada", "ada decided against it")
     with pytest.raises(approval.ApprovalNeeded):
         publish(settings, run_id, silent, needs_approval=True)
     assert published(settings) == before and "approval " not in status(settings)
@@ -70,4 +70,4 @@ def test_what_is_approved_is_published_and_who_did_it_is_kept(night):
     restated = select(settings, "select sum(periods)::int as n from metric_restatements where new_version = 2")
     assert (kept["is_approved"], kept["decided_by"]) == (True, "grace") and kept["restated"] == restated[0]["n"]
     with db.connect(settings, "transformer") as connection:
-        assert approval.describe_waiting(connection) is None
+        assert approval.describe_pending_approval(connection) is None

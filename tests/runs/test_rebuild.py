@@ -1,4 +1,4 @@
-"""A model is built from nothing with all that follows from it, and nothing else is."""
+"""A model is rebuilt from the landed rows with everything made from it, and nothing else is."""
 
 import pytest
 
@@ -11,7 +11,7 @@ CHARGE = {"charge_id": "c1", "account_id": "a", "application": "shop", "amount":
           "created_at": "2025-03-05T00:00:00Z", "updated_at": "2025-03-05T00:00:00Z"}  # fmt: skip
 
 
-def test_what_somebody_changed_by_hand_is_built_anew_with_what_follows_from_it(warehouse, tmp_path):
+def test_what_somebody_changed_by_hand_is_rebuilt_with_everything_made_from_it(warehouse, tmp_path):
     empty(warehouse)
     run(warehouse, write_rows(tmp_path, {"charges": [CHARGE]}), utc("2025-04-01T00:00:00"))
     before = published(warehouse)

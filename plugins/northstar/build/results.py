@@ -83,9 +83,9 @@ def record_build(
     for row in sorted(rows, key=lambda r: -r[5])[:12]:
         progress(f"    {row[5]:7.2f} s  {row[4]:8} {row[2]}")
     if unchanged:
-        progress(
-            f"    {len(unchanged)} of {len(rows)} models and tests were not rebuilt: what they read has not changed, or the run is for others"
-        )
+        # a full run leaves models out only when it was asked to rebuild others
+        reason = "they were not asked for" if run["is_full"] else "what they read has not changed"
+        progress(f"    {len(unchanged)} of {len(rows)} models and tests were not rebuilt: {reason}")
     failed_rows = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
     if failed_rows:
         message = " ".join(failed_rows[0][7].split())

@@ -37,7 +37,7 @@ def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[st
 
 
 def not_rebuilt_nodes(manifest: Manifest, models: list[str]) -> dict[str, Node]:
-    """{unique_id: node} of what a run leaves as it is that builds some models, and what follows from them, from nothing.
+    """{unique_id: node} of what a rebuild of some models leaves as it is: all but these models and what is made from them.
 
     Raises NorthstarError for a model that the manifest does not have.
     """

@@ -45,7 +45,9 @@ def register(command: Command) -> None:
     sub.add_argument("--no-reading", action="store_true", help="read no source; rebuild from what has landed")
     sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asked for it (default: you)")
     sub = command(
-        "rebuild", _rebuild, "build models, or those of metrics, and what follows from them from nothing, and publish"
+        "rebuild",
+        _rebuild,
+        "rebuild models (or those of metrics), and everything made from them, from the landed rows, and publish",
     )
     sub.add_argument("names", nargs="+", metavar="NAME", help="a model or a metric")
     sub.add_argument("--reason", required=True, help="the reason; it is kept with the run")

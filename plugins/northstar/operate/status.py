@@ -36,7 +36,7 @@ def status(settings: Settings) -> str:
         lines.append(f"writing     {writing}")
         if hold_text := hold.describe_hold(connection):
             lines.append(f"held        {hold_text}")
-        if waiting_text := approval.describe_waiting(connection):
+        if waiting_text := approval.describe_pending_approval(connection):
             lines.append(f"approval    {waiting_text}")
         rows = connection.execute(
             "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "

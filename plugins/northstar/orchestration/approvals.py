@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import load_settings
 from northstar.orchestration import tasks
-from northstar.publish.approval import ApprovalNeeded, decide
+from northstar.publish.approval import ApprovalNeeded, record_decision
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -61,14 +61,14 @@ class PublishOperator(HITLOperator):
         except HITLTimeoutError:
             hours = settings.operations.approve_within_hours
             refusal = f"nobody approved the publication within {hours:g} h: nothing was published, and the next run builds everything anew"
-            decide(settings, run_id, False, "nobody", refusal)
+            record_decision(settings, run_id, False, "nobody", refusal)
             raise NorthstarError(refusal) from None
         who = (answer["responded_by_user"] or {}).get("name") or "somebody"
         if answer["chosen_options"] != [PUBLISH]:
             refusal = (
                 f"{who} decided against the publication: nothing was published, and the next run builds everything anew"
             )
-            decide(settings, run_id, False, who, refusal)
+            record_decision(settings, run_id, False, who, refusal)
             raise NorthstarError(refusal)
-        decide(settings, run_id, True, who)
+        record_decision(settings, run_id, True, who)
         return tasks.publish_marts(**context)

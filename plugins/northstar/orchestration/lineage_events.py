@@ -35,7 +35,7 @@ def tell_models(settings: Settings, run_id: int, task_instance: "RuntimeTaskInst
             [run_id],
         ).fetchall()
     address = urlsplit(db.uri(settings, "transformer"))
-    events = Events(
+    events = LineageEvents(
         read_manifest(settings), f"postgres://{address.hostname}:{address.port}", address.path.strip("/"), run_id,
         parent_run.ParentRunFacet(
             run=parent_run.Run(runId=lineage_run_id(task_instance)),
@@ -49,17 +49,12 @@ def tell_models(settings: Settings, run_id: int, task_instance: "RuntimeTaskInst
         adapter.emit(events.of_mart(mart))
 
 
-class Events:
+class LineageEvents:
     """The events of one run. server, database: where the tables are, in OpenLineage's naming. parent: the task that published."""
 
     def __init__(self, manifest: Manifest, server: str, database: str, run_id: int, parent: parent_run.ParentRunFacet):
-        self.manifest, self.server, self.database, self.run_id, self.parent = (
-            manifest,
-            server,
-            database,
-            run_id,
-            parent,
-        )
+        self.manifest, self.server, self.database = manifest, server, database
+        self.run_id, self.parent = run_id, parent
         self._at = datetime.now(UTC)
 
     def of_models(self, built: set[str]) -> Iterator[RunEvent]:

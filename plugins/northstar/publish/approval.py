@@ -35,13 +35,8 @@ class ApprovalNeeded(NorthstarError):
             f"version {version} would restate {restated:,} values of complete periods, and more than {allowed:,} need an approval: readers keep "
             "the version before it until somebody approves this one in Airflow, or with `northstar run --approve`"
         )
-        self.run_id, self.version, self.restated, self.allowed, self.question = (
-            run_id,
-            version,
-            restated,
-            allowed,
-            question,
-        )
+        self.run_id, self.version, self.question = run_id, version, question
+        self.restated, self.allowed = restated, allowed
 
 
 def require_approval(connection: Connection, run_id: int, version: int, allowed: int) -> None:
@@ -58,7 +53,7 @@ def require_approval(connection: Connection, run_id: int, version: int, allowed:
     raise ApprovalNeeded(run_id, version, restated, allowed, _question(connection, version, restated, allowed))
 
 
-def ask(settings: Settings, asked: ApprovalNeeded) -> None:
+def record_question(settings: Settings, asked: ApprovalNeeded) -> None:
     """Record that a run's publication waits, for `northstar status` and the alerts."""
     with db.connect(settings, "publisher") as connection:
         connection.execute(
@@ -68,7 +63,7 @@ def ask(settings: Settings, asked: ApprovalNeeded) -> None:
         )
 
 
-def decide(settings: Settings, run_id: int, is_approved: bool, by: str, message: str | None = None) -> None:
+def record_decision(settings: Settings, run_id: int, is_approved: bool, by: str, message: str | None = None) -> None:
     """Record what was decided about a run's publication. message: what the run's row says from now on; None leaves it."""
     with db.connect(settings, "publisher") as connection:
         connection.execute(
@@ -79,7 +74,7 @@ def decide(settings: Settings, run_id: int, is_approved: bool, by: str, message:
             connection.execute("update audit.runs set message = %s where run_id = %s", [message, run_id])
 
 
-def describe_waiting(connection: Connection) -> str | None:
+def describe_pending_approval(connection: Connection) -> str | None:
     """A sentence that says which run waits for an approval, and since when; None while none does."""
     # the home of an older release has no such table until its next run
     if fetch_one(connection.execute("select to_regclass('audit.approvals') as t"))["t"] is None:

@@ -4,7 +4,7 @@ from datetime import UTC
 
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
-from northstar.publish.approval import ApprovalNeeded, ask, decide
+from northstar.publish.approval import ApprovalNeeded, record_decision, record_question
 from northstar.publish.certificates import certificate_digest
 from northstar.publish.merge import publish_candidate
 from northstar.warehouse import db
@@ -29,10 +29,10 @@ def publish(
         try:
             return publish_candidate(settings, run_id, progress, allowed)
         except ApprovalNeeded as asked:
-            ask(settings, asked)
+            record_question(settings, asked)
             if approved_by is None:
                 raise
-            decide(settings, run_id, True, approved_by)
+            record_decision(settings, run_id, True, approved_by)
             return publish_candidate(settings, run_id, progress, allowed)
 
 

@@ -40,7 +40,7 @@ def open_run(
 
     as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
     range whose periods are built again whether or not a row in it has changed. is_own: whether the run continues and ends in this
-    process (default: when no DAG triggered it). rebuilds: models that are built from nothing with what follows from them, and nothing else is. progress: is told whom it waits for.
+    process (default: when no DAG triggered it). rebuilds: models to build from the landed rows with everything made from them, and nothing else. progress: is told whom it waits for.
     Raises NorthstarError for a bad mode or time, for a funnels.csv or targets.csv that cannot be used, or when another run or command has the turn.
     """
     if mode not in MODES:

@@ -1,4 +1,4 @@
-"""`northstar rebuild`: build some models and what follows from them from nothing, audit everything, publish.
+"""`northstar rebuild`: build some models, and everything made from them, from the landed rows; audit everything, publish.
 
 For a table that somebody changed by hand or that a disk damaged, and for whoever wants to be sure of one number without a night's run.
 """

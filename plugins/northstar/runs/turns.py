@@ -11,7 +11,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress, no_progress
 from northstar.base.settings import Settings
 from northstar.connections.dag_runs import has_ended
-from northstar.publish.approval import describe_waiting
+from northstar.publish.approval import describe_pending_approval
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Connection, Turn, as_shape, fetch_one
 
@@ -155,7 +155,7 @@ def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended
 
 
 def _describe_wait(connection: Connection, other_turn: Turn) -> str:
-    approval_text = describe_waiting(connection)
+    approval_text = describe_pending_approval(connection)
     return f"waiting for run {other_turn['run_id']} ({other_turn['holder']})" + (
         f"; {approval_text}" if approval_text else ""
     )

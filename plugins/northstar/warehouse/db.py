@@ -15,7 +15,14 @@ from psycopg import sql
 from psycopg.abc import Params, Query
 from psycopg.rows import TupleRow, dict_row
 
-from northstar.base.errors import NorthstarError, OutOfDisk, OutOfMemory, WarehouseLost, WarehouseUnreachable
+from northstar.base.errors import (
+    NorthstarError,
+    OutOfDisk,
+    OutOfMemory,
+    PassingError,
+    WarehouseLost,
+    WarehouseUnreachable,
+)
 from northstar.base.files import read_json, write_private
 from northstar.base.settings import Settings
 from northstar.base.third_parties import (
@@ -238,7 +245,8 @@ def retry_while_recovering(settings: Settings, connect: Callable[[], Result], is
 def translate_driver_errors(settings: Settings) -> Iterator[None]:
     """Turn a driver's error that is raised inside into a NorthstarError of one line: the connection was lost, or the server refused.
 
-    Raises OutOfMemory or OutOfDisk when that is the cause, WarehouseLost for a lost connection. Other errors pass unchanged.
+    Raises OutOfMemory or OutOfDisk when that is the cause, PassingError for a transaction that the server undid because of another one, WarehouseLost for a
+    lost connection. Other errors pass unchanged.
     """
     try:
         yield
@@ -253,6 +261,8 @@ def translate_driver_errors(settings: Settings) -> Iterator[None]:
             raise exhausted from exc
         if _is_refusal(driver_error):
             raise NorthstarError(f"the warehouse refused a statement: {message}") from exc
+        if _sqlstate(driver_error).startswith("40"):
+            raise PassingError(f"the warehouse undid a step because of another session: {message}; run again") from exc
         raise WarehouseLost(f"the connection to the warehouse was lost: {message}; run again") from exc
 
 
@@ -276,8 +286,12 @@ def _find_driver_error(exc: BaseException | None) -> BaseException | None:
 
 def _is_refusal(exc: BaseException) -> bool:
     """Whether the error is the server's refusal (a limit, a time-out, a lock), which drivers call operational as well, and not a lost connection."""
-    code = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None) or ""
-    return code.startswith(("54", "55", "57014"))
+    return _sqlstate(exc).startswith(("54", "55", "57014"))
+
+
+def _sqlstate(exc: BaseException) -> str:
+    """The server's code of a driver's error; '' where the server said none."""
+    return getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None) or ""
 
 
 def password(settings: Settings, role: str) -> str:
