@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TypedDict, cast
+from typing import TypedDict
 from urllib.parse import urlencode
 
 from northstar.base.errors import NorthstarError
 from northstar.use.changes import Point, change_by_segment
 from northstar.use.marts import Marts, Metric
 from northstar.use.words import describe_segments
-from northstar.warehouse.rows import Row
+from northstar.warehouse.rows import Row, as_shape
 
 # the parts of a change that are shown, and the restatements
 PARTS, RESTATEMENTS = 8, 20
@@ -131,8 +131,7 @@ def _values(marts: Marts, place: Place, entry: Metric) -> tuple[Value, Value | N
             f"{place.metric} has no value for the {place.grain} that begins at {place.period_start:%Y-%m-%d %H:%M} UTC in {place.application}"
             + (f", {place.segment} {place.segment_value}" if place.segment else "")
         )
-    # the columns are those of a Value: cast, since a row says nothing of its columns
-    value, *earlier = (cast(Value, row) for row in rows)
+    value, *earlier = (as_shape(Value, row) for row in rows)
     return value, next(iter(earlier), None)
 
 
@@ -160,7 +159,7 @@ def certificate_of(marts: Marts) -> Certificate:
         "(select count(*) from jsonb_each(checks) as c where not (c.value ->> 'success')::boolean) as failed "
         "from certificates order by published_version desc limit 1", None,
     )[0]  # fmt: skip
-    return cast(Certificate, row)
+    return as_shape(Certificate, row)
 
 
 def _rows(marts: Marts, text: str, place: Place | None, **more: object) -> list[Row]:

@@ -26,6 +26,10 @@ REASON = 38
 WORST = ("red", "yellow", "unknown", "green")
 
 
+# a number as it is shown: its unit may be in small letters
+Shown = str | list[str | html.Small]
+
+
 class Panel(TypedDict):
     """A panel of pages.yml; that file says what each key means."""
 
@@ -41,8 +45,7 @@ class Panel(TypedDict):
     funnel: NotRequired[str]
 
 
-# Any: what an element contains may be of any type
-def why_link(shown: Any, place: Place | None) -> Any:
+def why_link(shown: Shown, place: Place | None) -> Shown | html.A:
     """A number that leads to what stands behind it; as it is where it has no place."""
     return shown if place is None else html.A(shown, href=place.path, className="northstar-why-link")
 
