@@ -49,6 +49,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from northstar.base.config_files import MAX_CHARACTERS, Section, read_config, read_texts, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.contract import Entity, entities
+from northstar.extract.landing import engine
 from northstar.extract.landing.batch import NEWEST_CURSOR, Keep
 from northstar.extract.landing.short_form import AGGREGATES, Spec, select_of
 from northstar.extract.sources.files import CsvOptions, Storage
@@ -58,7 +59,7 @@ MAPPING_FILE = "_mapping.yml"
 # the parts of a contract column that decide how its values are read
 READ = ("type", "required", "values", "min", "max", "pii")
 # those that younger contracts have: where a column has none of them, its entity is read as before
-READ_WHERE_SET = ("above", "by", "ranges", "whole", "code")
+READ_WHERE_SET = ("above", "by", "ranges", "whole", "code", "exact")
 # the name of the input of a mapping that has one
 INPUT = "input"
 
@@ -115,8 +116,10 @@ class Input:
 
     @property
     def digest(self) -> str:
-        """A digest of what decides which rows a file becomes: the mapping, and the entity's columns in the contract."""
+        """A digest of what decides which rows a file becomes: the mapping with the functions it calls, and the entity's columns in the contract."""
         decides = [self.decides, *contract_decides(entities()[self.entity])]
+        if self.select is not None:
+            decides.append(engine.READING)
         return hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:16]
 
 

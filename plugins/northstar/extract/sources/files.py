@@ -52,7 +52,8 @@ from northstar.extract.sources.packed import (
 )
 from northstar.privacy.personal import quote_safely
 
-# goes up when the same file would make other rows; then all files are read again
+# goes up when the same file would make other rows, here or in landing's casts and checks; then all files are read again. What concerns some of
+# them has a sign of its own: the contract's columns, the mapping, READING of northstar.extract.landing.engine
 READING = 3
 BLOCK_BYTES = 4 << 20
 # a file that was not written to for so long is finished: no writer takes longer for a line
