@@ -177,7 +177,7 @@ def test_a_preview_warns_of_what_landing_and_its_audit_warn_of(tmp_path, capsys)
         + "".join(f"c{n},a,{n}.5,USD,succeeded,{day},{day},{'Web'}\n" for n in range(60))
         + f"c1,a,7,USD,succeeded,{day},{day},Web\nc99,nobody,700,USD,succeeded,{day},{day},Web\n",
         "refunds/r.csv": "refund_id,charge_id,amount,currency,status,created_at,updated_at\n"
-        f"r1,c99,900,USD,succeeded,{day},{day}\nr2,none,1,USD,succeeded,{day},{day}\n",
+        f"r1,c99,900,USD,succeeded,{day},{day}\nr2,nothing,1,USD,succeeded,{day},{day}\n",
         "subscriptions/s.csv": "subscription_id,subscription_item_id,account_id,plan_id,plan_name,billing_interval,interval_count,quantity,unit_amount,currency,status,"
         "valid_from,valid_to,updated_at\n"
         f"s,i,a,p,P,month,1,1,10,USD,active,{day},2025-03-01T00:00:00Z,{day}\ns,i,a,p,P,month,1,1,10,USD,active,2025-02-01T00:00:00Z,,{day}\n",
@@ -199,7 +199,7 @@ def test_a_preview_warns_of_what_landing_and_its_audit_warn_of(tmp_path, capsys)
         "visible_rows_of_an_item_do_not_overlap: 1 row, such as item i is valid twice at 2025-02-01",
         "times_of_accounts_are_in_order: 1 row, such as a",
         "countries_of_accounts_are_codes: 1 row, such as a",
-        "account_ids_have_one_form: 1 row",
+        "account_ids_have_one_form: 2 rows",
         "'Reosrt Hotel' is written nearly like 'Resort Hotel' (1 row, such as bookings/b.csv line 2)",
         "accounts/notes.txt is not read; deliver csv",
         "columns that nothing is made of: consnet",

@@ -279,6 +279,16 @@ class ColumnSpec(Section):
     map: dict[str, str | None] | None = Field(None, description="give names with values")
     default: str | None = None
 
+    @field_validator("parse")
+    @classmethod
+    def _known_patterns(cls, parse: str | list[str] | None) -> str | list[str] | None:
+        for pattern in [parse] if isinstance(parse, str) else parse or []:
+            if "%" not in pattern:
+                raise ValueError(
+                    f"{pattern!r} is no pattern of a time; write it with percent signs, such as %d.%m.%Y %H:%M"
+                )
+        return parse
+
 
 def _how_or_name(how: object) -> str:
     return "how" if isinstance(how, dict | ColumnSpec) else "name"
