@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import tarfile
 import zipfile
 
 import pyarrow as pa
@@ -62,6 +63,15 @@ def archive(*names):
     with zipfile.ZipFile(buffer, "w") as file:
         for name in names:
             file.writestr(name, HEADER + charge("1"))
+    return buffer.getvalue()
+
+
+def tarred():
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        member = tarfile.TarInfo("c.csv")
+        member.size = len(HEADER)
+        file.addfile(member, io.BytesIO(HEADER.encode()))
     return buffer.getvalue()
 
 
@@ -199,6 +209,8 @@ def test_a_date_without_end_is_the_end_of_a_subscription(tmp_path):
         ("c.csv", gzip.compress((HEADER + charge("1")).encode()), "it is compressed with gzip; let its name end with .gz"),
         ("c.csv", archive("xl/workbook.xml"), "it is a zip archive or a sheet of Excel; let its name say so"),
         ("c.csv", table(), "it is a parquet file; let its name say so"),
+        ("c.csv.gz", gzip.compress(tarred()), "it is a tar archive; deliver its files themselves, or a zip archive"),
+        ("c.csv", charge("1") + charge("2"), "give each its own name, or `names` in a mapping where the first line is no header"),
         ("c.csv.gz", HEADER + charge("1"), "it is not compressed with gzip, as its name says"),
         ("c.csv", HEADER + charge("1", account="a" * 5_000_000), "longer than 4 MB"),
         ("c.csv", HEADER + '1,"a\n' + charge("2") + charge("3"), "2 fields where the header has 7, over 3 lines: is a quotation mark not closed?"),
@@ -239,6 +251,15 @@ def test_a_pattern_of_another_language_is_refused(tmp_path):
     (tmp_path / "_mapping.yml").write_text(MAPPING.replace("%d.%m.%Y %H:%M", "dd.MM.yyyy HH:mm"))
     text = shown(tmp_path, "c.csv", "id,amount,at\n1,5,01.01.2025 10:00\n")
     assert text.startswith("refused: ") and "dd.MM.yyyy HH:mm" in text and "%d.%m.%Y" in text
+
+
+def test_a_column_that_ends_before_it_begins_is_refused(tmp_path):
+    (tmp_path / "_mapping.yml").write_text(
+        MAPPING.replace(
+            "    columns:", "    fixed: {columns: {id: [4, 1], amount: [5, 8], at: [9, 24]}}\n    columns:", 1
+        )
+    )
+    assert "id is [4, 1]; give its first and its last character" in shown(tmp_path, "c.csv", "1\n")
 
 
 def test_landing_says_the_same_and_stores_no_other_value(tmp_path, warehouse):

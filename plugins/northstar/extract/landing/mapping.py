@@ -204,6 +204,14 @@ class FixedSpec(Section):
     )
     skip_lines: int = Field(0, ge=0, description="give a number of lines")
 
+    @field_validator("columns")
+    @classmethod
+    def _forward(cls, columns: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        for name, (first, last) in columns.items():
+            if not 1 <= first <= last:
+                raise ValueError(f"{name} is [{first}, {last}]; give its first and its last character, from 1")
+        return columns
+
 
 class BlanksSpec(Section):
     """`blanks:` of an input: values with runs of blanks between them."""

@@ -201,9 +201,11 @@ class Reading:
             start = raw.read(1 << 10)
         if signed := next((what for sign, what in SIGNS.items() if start.startswith(sign)), None):
             return signed
+        if start[257:262] == b"ustar":
+            return "it is a tar archive; deliver its files themselves, or a zip archive"
         # Latin letters in two bytes each
-        halves = (start[0::2], start[1::2])
-        if len(start) > 1 and any(half.count(0) > len(half) / 2 for half in halves):
+        few, many = sorted(half.count(0) / max(1, len(half)) for half in (start[0::2], start[1::2]))
+        if few < 0.1 and many > 0.5:
             return UTF_16
         return None
 
@@ -343,7 +345,8 @@ class Reading:
         if repeated:
             raise FileFailed(
                 self.file.path,
-                f"the header names column {quote_safely(repeated[0][:100])!r} twice; give each its own name",
+                f"the header names column {quote_safely(repeated[0][:100])!r} twice; give each its own name, or `names` in a mapping "
+                "where the first line is no header",
             )
         return cleaned
 
