@@ -69,10 +69,6 @@ $body$
 # the bounds of Wilson's score interval for a share (Wilson 1927): between them the true share lies with the two-sided confidence that the
 # setting alert_confidence names
 WILSON = """
-create or replace function core.deviations_at(confidence double precision) returns double precision
-language sql immutable strict parallel safe as $body$
-    select (case confidence when 0.9 then 1.644854 when 0.95 then 1.959964 when 0.99 then 2.575829 when 0.999 then 3.290527 end)::double precision
-$body$;
 create or replace function core.wilson_bound(hits numeric, trials numeric, confidence double precision, side int) returns numeric
 language sql immutable strict parallel safe as $body$
     select case when trials > 0 then
@@ -80,7 +76,8 @@ language sql immutable strict parallel safe as $body$
     end
     from (
         select trials::double precision as n, hits::double precision / nullif(trials, 0)::double precision as share,
-            core.deviations_at(confidence) as z
+            case confidence when 0.9 then 1.644854 when 0.95 then 1.959964 when 0.99 then 2.575829 when 0.999 then 3.290527 end
+                ::double precision as z
     ) as sample
 $body$;
 create or replace function core.wilson_low(hits numeric, trials numeric, confidence double precision) returns numeric

@@ -9,6 +9,7 @@ import json
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from statistics import NormalDist
 from typing import NotRequired, TypedDict, cast
 from urllib.parse import urlencode
 
@@ -175,6 +176,7 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
             try:
                 parameters = {
                     "since": since, "now": now, "metric": rule["metric"], "confidence": settings.rules.alert_confidence,
+                    "deviations": NormalDist().inv_cdf((1 + settings.rules.alert_confidence) / 2),
                     "smallest_base": settings.rules.alert_smallest_base, "smallest_change": settings.rules.alert_smallest_change,
                 }  # fmt: skip
                 rows = fetch_all_as(Hit, connection.execute(rule["sql"], parameters))
