@@ -261,30 +261,34 @@ class Reading:
             self._check_header(names)
         utf8 = self.options.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
         with open_file(self.file) as raw:
-            reader = _open_csv(
-                _Utf8(raw) if utf8 else raw,
-                read_options=pa_csv.ReadOptions(
-                    block_size=BLOCK_BYTES,
-                    use_threads=False,
-                    encoding="utf8" if utf8 else self.options.encoding,
-                    skip_rows=self.options.skip_lines,
-                    column_names=list(self.options.columns) or None,
-                ),
-                parse_options=pa_csv.ParseOptions(
-                    delimiter=self.delimiter,
-                    quote_char=self.options.quote or False,
-                    newlines_in_values=True,
-                    invalid_row_handler=self._skip,
-                ),
-                convert_options=pa_csv.ConvertOptions(
-                    column_types={name: pa.string() for name in names},
-                    null_values=list(self.options.null_values),
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=True,
-                ),
-            )
-            if reader is None:
-                return
+            try:
+                reader = pa_csv.open_csv(
+                    pa.PythonFile(_Utf8(raw) if utf8 else raw, mode="r"),
+                    read_options=pa_csv.ReadOptions(
+                        block_size=BLOCK_BYTES,
+                        use_threads=False,
+                        encoding="utf8" if utf8 else self.options.encoding,
+                        skip_rows=self.options.skip_lines,
+                        column_names=list(self.options.columns) or None,
+                    ),
+                    parse_options=pa_csv.ParseOptions(
+                        delimiter=self.delimiter,
+                        quote_char=self.options.quote or False,
+                        newlines_in_values=True,
+                        invalid_row_handler=self._skip,
+                    ),
+                    convert_options=pa_csv.ConvertOptions(
+                        column_types={name: pa.string() for name in names},
+                        null_values=list(self.options.null_values),
+                        strings_can_be_null=True,
+                        quoted_strings_can_be_null=True,
+                    ),
+                )
+            except pa.ArrowInvalid as exc:
+                if "Empty CSV file" in str(exc):
+                    # no line after the header, nor an end of that
+                    return
+                raise
             if len(reader.schema.names) != len(names):
                 raise FileFailed(self.file.path, "its header is not understood; write the names in one line")
             yield from map(_without_nameless, _number_rows(reader, self.columns))
@@ -451,16 +455,6 @@ class Reading:
             groups = ((g, file.metadata.row_group(g)) for g in range(file.num_row_groups))
             batches = (batch for g, group in groups for batch in file.iter_batches(_batch_rows(group), row_groups=[g]))
             yield from _number_rows(map(_validate, batches), self.columns)
-
-
-def _open_csv(raw: IO[bytes] | io.RawIOBase, **options: Any) -> pa_csv.CSVStreamingReader | None:
-    """Arrow's reader of a csv file; None for one that has no line after its header, nor an end of that."""
-    try:
-        return pa_csv.open_csv(pa.PythonFile(raw, mode="r"), **options)
-    except pa.ArrowInvalid as exc:
-        if "Empty CSV file" in str(exc):
-            return None
-        raise
 
 
 def _number_rows(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[pa.RecordBatch]:
