@@ -161,3 +161,52 @@ def test_a_first_mapping_is_written_and_none_is_overwritten(desk, capsys):
     capsys.readouterr()
     assert cli.main(["mapping", "guess", str(desk / "desk"), "--output", str(first)]) == 1
     assert "first.yml is there already; name another file" in capsys.readouterr().err
+
+
+CHARGES = "charge_id,account_id,amount,currency,status,created_at,updated_at,channel\n"
+
+
+def test_a_preview_warns_of_what_landing_and_its_audit_warn_of(tmp_path, capsys):
+    """Amounts in major units, contradictions, names that are slips, rows that do not belong together, clocks that disagree: before they land."""
+    day = "2025-01-01T00:00:00Z"
+    files = {
+        "accounts/a.csv": "account_id,account_type,country,created_at,updated_at,deleted_at,consnet\n"
+        f"a,customer,Norway,{day},{day},2024-01-01T00:00:00Z,yes\nB\u00e9,customer,NO,{day},{day},,\nBe\u0301,customer,NO,{day},{day},,\n",
+        "accounts/notes.txt": "x",
+        "charges/c.csv": CHARGES
+        + "".join(f"c{n},a,{n}.5,USD,succeeded,{day},{day},{'Web'}\n" for n in range(60))
+        + f"c1,a,7,USD,succeeded,{day},{day},Web\nc99,nobody,700,USD,succeeded,{day},{day},Web\n",
+        "refunds/r.csv": "refund_id,charge_id,amount,currency,status,created_at,updated_at\n"
+        f"r1,c99,900,USD,succeeded,{day},{day}\nr2,nothing,1,USD,succeeded,{day},{day}\n",
+        "subscriptions/s.csv": "subscription_id,subscription_item_id,account_id,plan_id,plan_name,billing_interval,interval_count,quantity,unit_amount,currency,status,"
+        "valid_from,valid_to,updated_at\n"
+        f"s,i,a,p,P,month,1,1,10,USD,active,{day},2025-03-01T00:00:00Z,{day}\ns,i,a,p,P,month,1,1,10,USD,active,2025-02-01T00:00:00Z,,{day}\n",
+        "events/e.jsonl": f'{{"event_id": "e", "event_name": "x", "occurred_at": "{day}", "received_at": "{day}", "visitor_id": "v", "consent": false}}\n',
+        "bookings/b.csv": "booking_id,tutor_id,student_id,price_amount,currency,commission_rate,requested_at,updated_at\n"
+        + "".join(f"b{n},{'Resort' if n else 'Reosrt'} Hotel,s,100,EUR,0.1,{day},{day}\n" for n in range(60)),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    cli.main(["mapping", "preview", str(tmp_path), "--rows", "1"])
+    text = capsys.readouterr().out
+    for words in (
+        "amount: USD, up to 700, has digits after the point, and never more than a USD has: major units in place of minor ones? (60 rows, such as charges/c.csv line ",
+        "rows_of_one_file_do_not_contradict_each_other: 2 rows have the key and time of change of another and differ, such as c1",
+        "charges_belong_to_known_accounts: 1 row, such as c99 is of account nobody, which nobody has",
+        "refunds_do_not_exceed_their_charge: 1 row, such as c99 was 700.0 USD, and 900.0 are given back",
+        "refunds_belong_to_landed_charges: 1 row, such as r2",
+        "visible_rows_of_an_item_do_not_overlap: 1 row, such as item i is valid twice at 2025-02-01",
+        "times_of_accounts_are_in_order: 1 row, such as a",
+        "countries_of_accounts_are_codes: 1 row, such as a",
+        "account_ids_have_one_form: 2 rows",
+        "'Reosrt Hotel' is written nearly like 'Resort Hotel' (1 row, such as bookings/b.csv line 2)",
+        "accounts/notes.txt is not read; deliver csv",
+        "columns that nothing is made of: consnet",
+        "events: of 1 rows in 1 file 0 would land, 0 go to quarantine, 1 refused for lack of consent",
+    ):
+        assert words in text, words
+    one = str(tmp_path / "refunds" / "r.csv")
+    assert cli.main(["mapping", "preview", one]) == 0
+    # of the charges, nothing is known here
+    assert "landing would warn" not in capsys.readouterr().out

@@ -1,10 +1,12 @@
 """Cohorts, funnels and experiments have no value where no source measured it, and have it from the first such row on."""
 
+import re
 from typing import NamedTuple
 
 import pytest
+import yaml
 
-from northstar.base.settings import Settings
+from northstar.base.settings import ROOT, Settings
 from northstar.use.marts import Marts
 from northstar.use.pages.panels import cohorts, experiments, funnel
 from northstar.use.query import query
@@ -158,3 +160,28 @@ def test_pages_say_what_is_not_measured(story):
     assert (
         "Signup to subscription: landing visit 0, registration 0, feature use 0, payment not measured" in story.report
     )
+
+
+def test_what_facts_count_without_a_source_is_on_no_page_and_in_no_report():
+    """Facts say false or 0 where nobody measured (D266), each in its description: whoever draws or sends numbers must not read them."""
+    models = [
+        m
+        for path in (ROOT / "dbt_project" / "models" / "marts").rglob("*.yml")
+        for m in yaml.safe_load(path.read_text()).get("models") or ()
+    ]
+    unsure = {
+        column["name"]
+        for model in models
+        for column in model["columns"]
+        if " as well where no" in column["description"]
+    }
+    assert {"was_active_on_day_7", "has_paid_within_30_days", "public_agent_replies", "messages"} <= unsure
+    readers = [
+        path for path in (ROOT / "plugins" / "northstar" / "use").rglob("*") if path.suffix in (".py", ".yml", ".sql")
+    ]
+    assert len(readers) > 40
+    facts = "|".join(sorted({model["name"] for model in models if model["name"].startswith(("fct_", "dim_"))}))
+    for path in readers:
+        text = path.read_text()
+        read = {name for name in unsure if re.search(rf"\b{name}\b", text)}
+        assert not read or not re.search(rf"\b(from|join) (marts\.)?({facts})\b", text), (path, read)

@@ -334,6 +334,14 @@ def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(bu
             )
             assert "rule churn_rises: of the customers" in words and "before they were audited" not in words
             assert ("shop", "", 3) in found(built, "satisfaction_falls", NOW)
+            remove_values(connection)
+            # the same fall, of few ratings that differ from day to day by as much
+            ratings = [(day, (26 if n < 7 else 34) + (9 if n % 2 else -9), 8, None) for n, day in enumerate(days)]
+            add_values(
+                connection, "csat", "day", "shop", [(day, total, base, total / base) for day, total, base, _ in ratings]
+            )
+            assert found(built, "satisfaction_falls", NOW) == [], "chance explains a point"
+            add_values(connection, "paying_accounts", "day", "shop", [(day, 200, None, 200) for day in days])
             connection.execute("delete from marts.mrr_movements where _version = -1 and account_id < 'al_07'")
             assert found(built, "churn_rises", NOW) == [], "2.5 % of 200 against 1.5 %: chance explains a point"
         finally:

@@ -44,10 +44,12 @@ def _mapping(arguments: argparse.Namespace) -> int:
 
 def _preview(arguments: argparse.Namespace) -> int:
     from northstar.extract.landing.preview import as_text, preview
+    from northstar.runs.mapping_checks import add_warnings
 
     if arguments.rows < 1:
         raise NorthstarError("--rows: give a number of 1 or more")
     previews = preview(arguments.path, arguments.mapping, arguments.entity, arguments.rows)
+    add_warnings(previews)
     print(as_text(previews))
     return 1 if any(one.rejected for one in previews) else 0
 

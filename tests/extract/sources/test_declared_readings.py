@@ -1,6 +1,7 @@
 """A connector whose code changed makes other rows of the same answers, or it does not: whoever changes one decides it, here."""
 
 import ast
+import dataclasses
 import hashlib
 import importlib
 import json
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from northstar.base.settings import ROOT
+from northstar.contract import Column
+from northstar.extract.landing import casts, engine, mapped, mapping, normalise, short_form
+from northstar.extract.sources import files
 from northstar.extract.sources.declared import reading_number, systems
 
 RECORDED = Path(__file__).parent / "readings.json"
@@ -17,8 +21,11 @@ RECORDED = Path(__file__).parent / "readings.json"
 def code_of(system: str) -> str:
     """A digest of a connector's code, all files of a package, without what changes no row: see bare_code."""
     file = Path(importlib.import_module(f"northstar.extract.sources.{system}").__file__)
-    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    code = "".join(ast.dump(bare_code(file.read_text())) for file in files)
+    return digest(sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file])
+
+
+def digest(paths: list[Path]) -> str:
+    code = "".join(ast.dump(bare_code(path.read_text())) for path in paths)
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
@@ -87,10 +94,26 @@ def test_a_value_is_part_of_the_code_that_makes_rows_and_its_type_is_not():
     assert ast.dump(bare_code("seen: set[str] = set()")) != ast.dump(bare_code("seen: set[str] = {1}"))
 
 
-def test_whoever_changes_a_connector_says_whether_its_rows_are_read_again():
+# landing makes rows as well: of every file, and of those that a mapping is about
+LANDING = {
+    "landing": (files.READING, [casts, normalise]),
+    "mappings": (engine.READING, [engine, mapped, short_form]),
+}
+
+
+def test_whoever_changes_a_connector_or_landing_says_whether_its_rows_are_read_again():
     now = {system: [reading_number(system), code_of(system)] for system in systems()}
-    changed = [system for system, state in now.items() if json.loads(RECORDED.read_text()).get(system) != state]
+    now |= {name: [number, digest([Path(m.__file__) for m in modules])] for name, (number, modules) in LANDING.items()}
+    recorded = json.loads(RECORDED.read_text())
+    changed = [name for name, state in now.items() if recorded.get(name) != state]
     assert not changed, (
         f"the code of {', '.join(changed)} is not the recorded one. Does it make other rows of the same answers? Then raise its READING (1 where it "
-        f"has none): everything is read again. Either way write { ({s: now[s] for s in changed}) } into {RECORDED.relative_to(ROOT)}"
+        f"has none; that of landing is in sources/files.py, that of mappings in landing/engine.py): everything is read again. Either way write "
+        f"{ ({s: now[s] for s in changed}) } into {RECORDED.relative_to(ROOT)}"
     )
+
+
+def test_what_the_contract_says_of_a_column_decides_whether_files_are_read_again():
+    """A part that landing looks at, and that is not compared, would leave files as an older release read them."""
+    decides = {"name", *mapping.READ, *mapping.READ_WHERE_SET}
+    assert {field.name for field in dataclasses.fields(Column)} - decides == {"note"}

@@ -78,7 +78,8 @@ missed as (
 compared as (
     select
         *,
-        case when is_floor then mean_before - 3 * deviation_before else mean_before + 3 * deviation_before end as usual_limit,
+        -- eight values tell little of how far values spread: 4.8 deviations of theirs are as rare as 3 that are known (Student's t, D302)
+        case when is_floor then mean_before - 4.8 * deviation_before else mean_before + 4.8 * deviation_before end as usual_limit,
         case
             when is_floor then coalesce(share_high, value) < critical_limit
             else coalesce(share_low, value) > critical_limit

@@ -23,6 +23,8 @@ DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 # a number that may have more digits after the point than are kept
 MANY_DIGITS = r"\.\d{12}\d*[1-9]|[eE]-"
 EVERY_DIGIT = Context(prec=400)
+# what decimals hold before the point. Arrow wraps some of the larger numbers instead of refusing them
+MOST_DIGITS = 26
 TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)$"
 # ISO 8601's other form, without separators
 BASIC = r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})(\.\d+)?(Z|[+-]\d{2}(?::?\d{2})?)$"
@@ -48,7 +50,7 @@ def texts(raw: pa.Array) -> pa.Array:
     """Values of any type as texts."""
     if pa.types.is_string(raw.type):
         return raw
-    if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):
+    if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type) or pa.types.is_fixed_size_binary(raw.type):
         return pa.array([None if v is None else v.decode("utf-8", "replace") for v in raw.to_pylist()], pa.string())
     if pa.types.is_nested(raw.type):
         return pa.array(
@@ -65,8 +67,13 @@ def texts(raw: pa.Array) -> pa.Array:
 
 
 def _plain_float(value: float) -> str:
-    """A float as its shortest text, and a whole one without a point: pandas makes floats of whole numbers as soon as one is missing."""
-    return str(int(value)) if value.is_integer() and abs(value) < EXACT else repr(value)
+    """A float as its shortest text, and a whole one without a point: pandas makes floats of whole numbers as soon as one is missing.
+
+    One that may stand for several whole numbers has an exponent.
+    """
+    if not value.is_integer():
+        return repr(value)
+    return str(int(value)) if abs(value) < EXACT else f"{value:.16e}"
 
 
 def may_contain(strings: pa.Array, *parts: bytes) -> bool:
@@ -107,6 +114,29 @@ def _cast_halving(strings: pa.Array, kind: pa.DataType, offset: int = 0) -> tupl
         return pa.concat_arrays([left, right]), bad_left + bad_right
 
 
+def _are_numbers(strings: pa.Array) -> pa.Array:
+    """The mask of the texts that are numbers which decimals can hold."""
+    valid = _matches(strings, DECIMAL)
+    longest = pc.max(pc.binary_length(strings)).as_py() or 0
+    if longest <= MOST_DIGITS and not may_contain(strings, b"e", b"E"):
+        return valid
+    is_suspect = pc.or_(pc.greater(pc.binary_length(strings), MOST_DIGITS), _matches(strings, "[eE]"))
+    suspects = pc.fill_null(pc.and_(valid, is_suspect), False)
+    places = np.flatnonzero(suspects.to_numpy(zero_copy_only=False)).tolist()
+    too_large = [place for place in places if has_too_many_digits(strings[place].as_py())]
+    return pc.and_(valid, pc.invert(_mask_of(too_large, len(strings)))) if too_large else valid
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, however large."""
+    return re.match(DECIMAL, text.strip(), re.ASCII) is not None
+
+
+def has_too_many_digits(number: str) -> bool:
+    """Whether a number, as DECIMAL has it, has more digits before the point than decimals hold."""
+    return bool(Decimal(number).copy_abs() >= 10**MOST_DIGITS)
+
+
 def _matches(strings: pa.Array, pattern: str) -> pa.Array:
     return pc.fill_null(pc.match_substring_regex(strings, pattern), False)
 
@@ -125,7 +155,7 @@ def _to_int(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     valid = _matches(strings, INTEGER)
     array, invalid = _parse(pc.replace_substring_regex(strings, r"\.0*$", ""), valid, pa.int64())
     # 1e3, 7.50e1: what spreadsheets make of large numbers
-    scientific = pc.and_(invalid, _matches(strings, DECIMAL))
+    scientific = pc.and_(invalid, _are_numbers(strings))
     if not pc.any(scientific).as_py():
         return array, invalid
     numbers, _ = _parse(strings, scientific, pa.decimal256(76, 38))
@@ -147,7 +177,7 @@ def _to_decimal(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
         raw = raw.cast(pa.string())
     strings = pc.utf8_trim_whitespace(texts(raw))
-    valid = _matches(strings, DECIMAL)
+    valid = _are_numbers(strings)
     try:
         array = _only_valid(strings, valid).cast(ARROW_TYPES["decimal"])
         return array, pc.and_(pc.invert(valid), pc.is_valid(strings))

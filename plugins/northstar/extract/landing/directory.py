@@ -39,6 +39,7 @@ from northstar.privacy.personal import redact
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Row
 
+READ_FORMATS = "csv, tsv, jsonl, ndjson, json or parquet"
 GROUP_BYTES = 512 << 20
 GROUP_FILES = 500
 # the path is part of a key, and an index entry of Postgres holds 2,704 bytes
@@ -182,7 +183,7 @@ def _note_unread(settings: Settings, source: str, found: list[tuple[str, str]], 
             connection.execute(
                 "insert into audit.unread_files (source, entity, path) values (%s, %s, %s)", [source, entity, path]
             )
-            progress(f"  {entity}: {path} is not read; deliver csv, tsv, jsonl, ndjson, json or parquet")
+            progress(f"  {entity}: {path} is not read; deliver {READ_FORMATS}")
 
 
 def _landed_files(settings: Settings, source: str) -> LandedFiles:

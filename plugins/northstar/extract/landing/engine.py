@@ -19,6 +19,8 @@ import pyarrow as pa
 from northstar.base.errors import NorthstarError
 from northstar.contract.codes import MINOR_DIGITS
 
+# goes up when a function of mappings makes other values of the same texts, or refuses others; then the files of all mappings are read again
+READING = 2
 # a text that no cast accepts, so that the cast raises with it: `error()` is volatile, which TRY does not take
 REFUSED = "create macro refused(x, why) as chr(1) || chr(39) || left(cast(x as varchar), 40) || chr(39) || chr(32) || why || chr(1)"
 # errors of values, which concern single rows; other errors concern the statement

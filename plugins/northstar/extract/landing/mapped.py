@@ -27,11 +27,13 @@ from northstar.extract.landing.bad_values import (
 )
 from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, literal, message, quoted
 from northstar.extract.landing.mapping import Input, Part
+from northstar.extract.landing.personal_values import plain_name
 from northstar.extract.landing.statement import Statement, misread, nodes, parse
 from northstar.extract.landing.time_patterns import PatternCounts, calls_of, count_patterns
 from northstar.extract.sources.files import Reading, SourceFile, hint_at_delimiter, kind_of
 from northstar.extract.sources.foreign import reading
 from northstar.extract.sources.packed import is_readable
+from northstar.privacy.personal import quote_safely
 from northstar.warehouse.rows import Row
 
 # columns of every input
@@ -39,6 +41,11 @@ LINE, FILE, LOADED = "_line", "_file", "_loaded_at"
 # the rows of the first input, when all files are looked at together; the select reads it by the input's own name
 ROWS = "_rows"
 ROWS_AT_A_TIME = 65_536
+# how files begin that are no csv, with what they seem to be
+NO_CSV = {
+    "<": "a page of HTML, or XML", "{": "JSON, which its name does not say", "[": "JSON, which its name does not say",
+    "version https://git-lfs": "a pointer of Git LFS in place of the file",
+}  # fmt: skip
 # why a row that nothing is wrong with does not land
 LEFT_OUT_REASON = "belongs to a group with a bad row"
 
@@ -173,6 +180,7 @@ class Mapped:
         if own.columns:
             # a page that asks for a log-in is a header without rows
             require_columns(self.entity, own.columns, file)
+            _require_any_column(self.entity, own)
 
     def _one_by_one(self, engine: Engine, unit: Unit, file: SourceFile) -> Iterator[Piece]:
         part, path = self.input.parts[0], unit.state_path(file.path)
@@ -419,5 +427,35 @@ def require_columns(entity: Entity, names: list[str], file: SourceFile) -> None:
         return
     for column in entity.columns.values():
         if column.required and column.name not in names:
-            hint = hint_at_delimiter([name for name in names if name != LINE])
-            raise FileFailed(file.path, f"the required column {column.name} is missing{hint or '; add it to the file'}")
+            own = [name for name in names if name != LINE]
+            hint = hint_at_delimiter(own) or _hint_at_name(column.name, own)
+            raise FileFailed(file.path, f"the required column {column.name} is missing{hint}")
+
+
+def _hint_at_name(wanted: str, names: list[str]) -> str:
+    """The end of a message about a column that is not there: under which name it seems to be, or the names that are."""
+    if not names:
+        return "; add it to the file"
+    if what := next((words for start, words in NO_CSV.items() if names[0].lstrip().startswith(start)), None):
+        return f"; it seems to be {what}"
+    alike = next((name for name in names if plain_name(name) == plain_name(wanted)), None)
+    if alike is not None:
+        return f"; it is written {alike}; write {wanted}, or rename it in a mapping"
+    return f"; it has {_listed(names)}"
+
+
+def _listed(names: list[str]) -> str:
+    """Some names of columns, for a message. Without a header they are values, and those that may be personal are withheld."""
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(dict.fromkeys(quote_safely(name[:60]) for name in names[:8])) + more
+
+
+def _require_any_column(entity: Entity, own: Reading) -> None:
+    """Raise FileFailed for a file of json none of whose records has a column that all need, such as an envelope around them."""
+    required = [column.name for column in entity.columns.values() if column.required]
+    if own.kind not in ("jsonl", "json") or not required or set(required) & set(own.columns):
+        return
+    if own.envelope is not None:
+        raise FileFailed(own.file.path, f"its records lie in {own.envelope!r}; deliver that list alone")
+    named = f"no record has {', '.join(required[:3])} or another required column"
+    raise FileFailed(own.file.path, f"{named}; they have {_listed(own.columns)}")

@@ -49,6 +49,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from northstar.base.config_files import MAX_CHARACTERS, Section, read_config, read_texts, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.contract import Entity, entities
+from northstar.extract.landing import engine
 from northstar.extract.landing.batch import NEWEST_CURSOR, Keep
 from northstar.extract.landing.short_form import AGGREGATES, Spec, select_of
 from northstar.extract.sources.files import CsvOptions, Storage
@@ -58,7 +59,7 @@ MAPPING_FILE = "_mapping.yml"
 # the parts of a contract column that decide how its values are read
 READ = ("type", "required", "values", "min", "max", "pii")
 # those that younger contracts have: where a column has none of them, its entity is read as before
-READ_WHERE_SET = ("above", "by", "ranges", "whole", "code")
+READ_WHERE_SET = ("above", "by", "ranges", "whole", "code", "exact")
 # the name of the input of a mapping that has one
 INPUT = "input"
 
@@ -115,8 +116,10 @@ class Input:
 
     @property
     def digest(self) -> str:
-        """A digest of what decides which rows a file becomes: the mapping, and the entity's columns in the contract."""
+        """A digest of what decides which rows a file becomes: the mapping with the functions it calls, and the entity's columns in the contract."""
         decides = [self.decides, *contract_decides(entities()[self.entity])]
+        if self.select is not None:
+            decides.append(engine.READING)
         return hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:16]
 
 
@@ -201,6 +204,14 @@ class FixedSpec(Section):
     )
     skip_lines: int = Field(0, ge=0, description="give a number of lines")
 
+    @field_validator("columns")
+    @classmethod
+    def _forward(cls, columns: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        for name, (first, last) in columns.items():
+            if not 1 <= first <= last:
+                raise ValueError(f"{name} is [{first}, {last}]; give its first and its last character, from 1")
+        return columns
+
 
 class BlanksSpec(Section):
     """`blanks:` of an input: values with runs of blanks between them."""
@@ -275,6 +286,16 @@ class ColumnSpec(Section):
     timezone: str | None = None
     map: dict[str, str | None] | None = Field(None, description="give names with values")
     default: str | None = None
+
+    @field_validator("parse")
+    @classmethod
+    def _known_patterns(cls, parse: str | list[str] | None) -> str | list[str] | None:
+        for pattern in [parse] if isinstance(parse, str) else parse or []:
+            if "%" not in pattern:
+                raise ValueError(
+                    f"{pattern!r} is no pattern of a time; write it with percent signs, such as %d.%m.%Y %H:%M"
+                )
+        return parse
 
 
 def _how_or_name(how: object) -> str:

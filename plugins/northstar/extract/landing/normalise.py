@@ -8,9 +8,11 @@ are only when they do not look personal; otherwise they are sealed (northstar.pr
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 
 import orjson
@@ -23,8 +25,10 @@ from northstar.extract.landing.casts import (
     ARROW_TYPES,
     CASTS,
     DEEPEST,
+    MOST_DIGITS,
     NULL_ESCAPE,
     ZONELESS,
+    is_number,
     lost_digits,
     may_contain,
     texts,
@@ -45,10 +49,16 @@ from northstar.warehouse.rows import Row
 
 # the years that a time may lie in: one time of year 1 would make 17 million hourly periods, and Python's datetime ends with year 9999
 EARLIEST, LATEST = 1990, 9999
+# of a row's own time: 9999-12-31 stands for no end, and a row of that day would never be seen
+LATEST_OWN = 2199
 # a JSON document in a text; an id may lie in brackets ({3F25...}, as Microsoft writes them)
 DOCUMENT = r"^\s*(\{\s*\"|\{\s*\}\s*$|\[\s*[\"\[{]|\[\s*\]\s*$)"
 # an id that went through a number with an exponent; with a sign, since 1e10 may be an id
 EXPONENT = r"^\d(\.\d+)?[eE]\+\d{2,3}$"
+# what stands in a text for bytes that are none
+NO_TEXT = "\ufffd"
+# of a value that may be personal, its shape is shown
+DIGIT, CAPITAL, LETTER = re.compile(r"\d"), re.compile(r"[^\W\d_a-z]"), re.compile(r"[a-z]")
 # a row that breaks the contract: its line, the reasons, and the row as it may be stored
 BadRow = tuple[int, list[str], Row]
 # a problem: the mask of its rows, and its reason, which is one for all of them or is made from each one's value in a column
@@ -150,7 +160,12 @@ def _given(raw: pa.Array) -> pa.Array:
         raw = raw.dictionary_decode()
     if pa.types.is_null(raw.type):
         return pa.nulls(len(raw), pa.string())
-    if pa.types.is_large_string(raw.type) or pa.types.is_string_view(raw.type) or pa.types.is_binary(raw.type):
+    if (
+        pa.types.is_large_string(raw.type)
+        or pa.types.is_string_view(raw.type)
+        or pa.types.is_binary(raw.type)
+        or pa.types.is_fixed_size_binary(raw.type)
+    ):
         raw = texts(raw)
     if not pa.types.is_string(raw.type):
         return raw
@@ -223,11 +238,13 @@ def _column(column: Column, raw: pa.Array, mapped: Callable[[pa.Array], pa.Array
 
 
 def _strange_ids(column: Column, array: pa.Array) -> list[tuple[pa.Array, str | Describe]]:
-    """Ids that are none: an object that an API expanded in place of its id, and what spreadsheets and floats, with their fifteen digits, made of several ids."""
+    """Ids that are none: an object that an API expanded in place of its id, what spreadsheets and floats, with their fifteen digits, made of several
+    ids, and bytes that are no text."""
     problems: list[tuple[pa.Array, str | Describe]] = []
     for parts, pattern, why in (
         ((b"{", b"["), DOCUMENT, "a JSON document where an id is expected"),
         ((b"e+", b"E+"), EXPONENT, "an id that was made a number and has lost its digits"),
+        ((NO_TEXT.encode(),), NO_TEXT, "an id whose bytes are no text"),
     ):
         if may_contain(array, *parts):
             mask = pc.fill_null(pc.match_substring_regex(array, pattern), False)
@@ -244,10 +261,10 @@ def _row_checks(entity: Entity, typed: dict[str, pa.Array]) -> list[Problem]:
     checks: list[Problem] = []
     for column in entity.columns.values():
         if column.type in ("timestamp", "date"):
-            year = pc.year(typed[column.name])
+            year, latest = pc.year(typed[column.name]), LATEST_OWN if column.name == entity.own_time else LATEST
             for mask, words in (
                 (pc.less(year, EARLIEST), f"before {EARLIEST}"),
-                (pc.greater(year, LATEST), f"after {LATEST}"),
+                (pc.greater(year, latest), f"after {latest}"),
             ):
                 if pc.any(mask).as_py():
                     checks.append((pc.fill_null(mask, False), f"{column.name}: {words}"))
@@ -314,11 +331,17 @@ def _reason(column: Column, value: object) -> str:
         kind = "a date like 2025-01-31"
     elif column.type == "text":
         return f"{column.name}: text with a null byte"
+    elif column.type == "decimal" and is_number(str(value)):
+        kind = f"a number that can be kept: it is beyond the {MOST_DIGITS} digits before the point"
     return f"{column.name}: {_shorten(value)} is not {kind}"
 
 
 def _shorten(value: object) -> str:
-    text = quote_safely(str(value)).replace("\x00", "\\0")
+    given = f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
+    if quote_safely(given) != given:
+        shape = LETTER.sub("a", CAPITAL.sub("A", DIGIT.sub("9", given[:40])))
+        return f"{shape!r} (its shape)"
+    text = given.replace("\x00", "\\0")
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 

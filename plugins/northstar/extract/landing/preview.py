@@ -1,6 +1,7 @@
-"""What a mapping makes of files, before anything lands: rows beside what becomes of them, and what would go to quarantine and why.
+"""What a mapping makes of files, before anything lands: rows beside what becomes of them, what would go to quarantine and why, and of what
+landing would warn.
 
-It needs no warehouse and no home. Nothing is stored.
+It needs no warehouse and no home. Nothing is stored. The audit's checks of landed rows are tried by northstar.runs.mapping_checks.
 """
 
 import secrets
@@ -17,12 +18,17 @@ import pyarrow.compute as pc
 
 from northstar.base.errors import NorthstarError
 from northstar.contract import Entity, entities
-from northstar.extract.landing.directory import listed_files, units
+from northstar.extract.landing.batch import NEWEST_CURSOR
+from northstar.extract.landing.directory import READ_FORMATS, listed_files, units
 from northstar.extract.landing.mapped import Mapped, Piece, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import normalise
+from northstar.extract.landing.profile import Place, Profile
+from northstar.extract.landing.settled import NOTHING_SETTLED
 from northstar.extract.landing.time_patterns import PatternCounts
+from northstar.extract.landing.unusual import Finding, judge
 from northstar.extract.sources.archives import split
+from northstar.extract.sources.files import Reading
 from northstar.privacy.guard import Guard
 from northstar.warehouse.rows import Row
 
@@ -47,9 +53,10 @@ class Previewed:
 class Preview:
     """What a mapping makes of an entity's files.
 
-    looked_at, landing, rejected: numbers of rows. reasons: {reason: rows}. unknown: {column: {value: rows}} of the values that are not among a
-    column's. unused: columns of the files that nothing is made of. patterns: those by which times were read, in the order in which they are
-    tried. currencies: {column: {code: rows}}. is_part: whether there are more rows than were looked at.
+    looked_at, landing, rejected, refused: numbers of rows. reasons: {reason: rows}. unknown: {column: {value: rows}} of the values that are not
+    among a column's. unused: columns of the files that nothing is made of. patterns: those by which times were read, in the order in which they
+    are tried. currencies: {column: {code: rows}}. warnings: of what landing would warn. landed: the rows that would land. keeps_newest: whether of
+    several rows with one key the newest stays. is_part: whether there are more rows than were looked at.
     """
 
     entity: str
@@ -58,11 +65,15 @@ class Preview:
     looked_at: int = 0
     landing: int = 0
     rejected: int = 0
+    refused: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     unknown: dict[str, Counter[str]] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     patterns: PatternCounts = field(default_factory=PatternCounts)
     currencies: dict[str, Counter[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    landed: list[pa.RecordBatch] = field(default_factory=list)
+    keeps_newest: bool = True
     is_part: bool = False
 
 
@@ -83,9 +94,12 @@ def preview(path: Path, mapping: Path | None, entity_name: str | None, rows: int
                 continue
             mapped = Mapped(one, Path(spill), memory_mb=512, minutes=1)
             try:
-                chosen = _chosen(units(mapped, listed_files(directory, one, None)), path, directory)
+                passed_over: list[str] = []
+                chosen = _chosen(units(mapped, listed_files(directory, one, None, passed_over)), path, directory)
                 if chosen:
                     previews.append(_of_units(mapped, chosen, rows))
+                    if path.is_dir():
+                        previews[-1].warnings += [f"{name} is not read; deliver {READ_FORMATS}" for name in passed_over]
             finally:
                 mapped.close()
     if not previews:
@@ -127,22 +141,27 @@ def _chosen(all_units: list[Unit], path: Path, directory: str) -> list[Unit]:
 
 
 def _of_units(mapped: Mapped, chosen: list[Unit], rows: int) -> Preview:
-    entity, guard = mapped.entity, Guard(secrets.token_hex(32))
-    result = Preview(entity.name, sum(len(unit.files) for unit in chosen))
+    entity, guard, profile = mapped.entity, Guard(secrets.token_hex(32)), Profile()
+    result = Preview(
+        entity.name, sum(len(unit.files) for unit in chosen), keeps_newest=mapped.input.keep == NEWEST_CURSOR
+    )
     used = mapped.used_columns()
+    readings: dict[str, Reading] = {}
     for unit in chosen:
         for piece in mapped.pieces(unit):
             if result.looked_at >= LOOKED_AT:
                 result.is_part = True
                 break
-            _add(result, entity, piece, guard, rows)
+            _add(result, entity, piece, guard, rows, profile, unit.path)
             if not mapped.is_together:
                 mapped.count_patterns(result.patterns)
         if mapped.is_together:
             mapped.count_patterns(result.patterns)
-        if used is not None:
-            for own in unit.readings.values():
-                result.unused += [c for c in own.columns if c not in used and c not in result.unused]
+        for own in unit.readings.values():
+            known = entity.columns if used is None and mapped.engine is None else used
+            if known is not None:
+                result.unused += [c for c in own.columns if c and c not in known and c not in result.unused]
+        readings |= unit.readings
         for path, own in unit.readings.items():
             shown = [row for row in result.rows if row.path == path and row.line is not None]
             numbers = own.lines_of({row.line for row in shown if row.line is not None})
@@ -152,10 +171,29 @@ def _of_units(mapped: Mapped, chosen: list[Unit], rows: int) -> Preview:
                 _reject(result, Previewed(path, bad.line, bad.row, reasons=[bad.reason]), rows)
         if result.is_part:
             break
+    result.warnings += [_unusual(f, readings) for f in judge(entity, {}, profile, NOTHING_SETTLED)]
     return result
 
 
-def _add(result: Preview, entity: Entity, piece: Piece, guard: Guard, rows: int) -> None:
+def _unusual(finding: Finding, readings: dict[str, Reading]) -> str:
+    """A finding as the audit words it, with a row that shows it."""
+    of = "" if finding.application in ("", "default") else f" of {finding.application}"
+    text = f"{finding.column}{of}: {finding.what} ({finding.rows:,} row{'' if finding.rows == 1 else 's'}"
+    if finding.examples:
+        path, line = _in_editor(finding.examples[0], readings)
+        text += f", such as {path}" + (f" line {line}" if line is not None else "")
+    return text + ")"
+
+
+def _in_editor(place: Place, readings: dict[str, Reading]) -> Place:
+    path, number = place
+    own = readings.get(path)
+    return (path, number) if own is None or number is None else (path, own.lines_of({number}).get(number, number))
+
+
+def _add(
+    result: Preview, entity: Entity, piece: Piece, guard: Guard, rows: int, profile: Profile, unit_path: str
+) -> None:
     for origin, reason in piece.bad:
         _reject(result, Previewed(origin.path, origin.line, origin.row, reasons=[reason]), rows)
     batch = piece.batch.slice(0, max(0, LOOKED_AT - result.looked_at))
@@ -175,6 +213,9 @@ def _add(result: Preview, entity: Entity, piece: Piece, guard: Guard, rows: int)
     done = normalise(entity, batch, guard)
     result.looked_at += batch.num_rows - len(done.bad)
     result.landing += done.rows.num_rows
+    result.refused += done.refused
+    result.landed.append(done.rows)
+    profile.add(entity, done.rows, done.lines, unit_path, piece.place)
     bad = {line: reasons for line, reasons, _ in done.bad}
     shown_bad = _at_lines(batch, list(bad)[:rows])
     for line, reasons in bad.items():
@@ -225,7 +266,7 @@ def _text(one: Preview) -> str:
     more = "the first " if one.is_part else ""
     lines = [
         f"{one.entity}: of {more}{one.looked_at:,} rows in {one.files} file{'s' if one.files != 1 else ''} {one.landing:,} would land, "
-        f"{one.rejected:,} go to quarantine"
+        f"{one.rejected:,} go to quarantine" + (f", {one.refused:,} refused for lack of consent" if one.refused else "")
     ]
     for row in sorted(one.rows, key=lambda r: (r.path, r.line if r.line is not None else -1)):
         lines.append("")
@@ -245,6 +286,8 @@ def _text(one: Preview) -> str:
         lines += ["", *_readings(one)]
     if one.unused:
         lines += ["", f"  columns that nothing is made of: {', '.join(one.unused[:40])}"]
+    if one.warnings:
+        lines += ["", "  of this landing would warn:", *(f"    {warning}" for warning in one.warnings)]
     return "\n".join(lines)
 
 

@@ -27,6 +27,12 @@ APPLICATION = "application"
 # amounts are looked at as floats
 TOLERANCE = 1e-4
 
+# words that programs write for a value that is not there; as an id, they make one customer of all who have none
+NONE_WORDS = (
+    *("null", "NULL", "Null", "<null>", "(null)", "[null]", "none", "None", "NONE", "nan", "NaN", "NAN", "<NA>", "N/A", "n/a", "#N/A"),
+    *("nil", "undefined", "\\N", "[object Object]", "NaT"),
+)  # fmt: skip
+
 # an origin of a row: (file or source, the number of the row in it); the number is None where rows have no place
 Place = tuple[str, int | None]
 Locate = Callable[[int], Place]
@@ -72,6 +78,8 @@ class Profile:
     values: dict[tuple[str, str], Values] = field(default_factory=dict)
     missing: dict[tuple[str, str, str], Missing] = field(default_factory=dict)
     amounts: dict[tuple[str, str, str, str], Amounts] = field(default_factory=dict)
+    # ids that are words for none
+    none_words: dict[tuple[str, str], Values] = field(default_factory=dict)
     rows: Counter[str] = field(default_factory=Counter)
     # the files that have examples
     example_paths: set[str] = field(default_factory=set)
@@ -88,6 +96,8 @@ class Profile:
             return place
 
         applications = rows.column(APPLICATION)
+        for column in id_columns(entity):
+            self._note_none_words(column.name, rows.column(column.name), applications, numbers, locate_and_note)
         names = {c.name for c in (*watched_columns(entity), *amount_columns(entity))} | {APPLICATION, "currency"}
         rows = rows.select([name for name in rows.schema.names if name in names])
         self._count(("", APPLICATION), applications, numbers, locate_and_note)
@@ -131,6 +141,21 @@ class Profile:
                 examples += [locate(int(numbers[place])) for place in places]
             seen.counts[value] += int(counts[code])
         seen.rows += int(counts.sum())
+
+    def _note_none_words(
+        self, name: str, array: pa.Array, applications: pa.Array, numbers: np.ndarray, locate: Locate
+    ) -> None:
+        mask = pc.is_in(array, pa.array(NONE_WORDS))
+        if not pc.any(mask).as_py():
+            return
+        for place in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():
+            seen = self.none_words.setdefault((applications[place].as_py(), name), Values())
+            word = array[place].as_py()
+            assert seen.counts is not None, "words are few"
+            seen.counts[word] += 1
+            examples = seen.examples.setdefault(word, [])
+            if len(examples) < EXAMPLES:
+                examples.append(locate(int(numbers[place])))
 
     def _count_missing(self, key: tuple[str, str, str], array: pa.Array, numbers: np.ndarray, locate: Locate) -> None:
         missing = self.missing.setdefault(key, Missing())
@@ -177,6 +202,11 @@ def watched_columns(entity: Entity) -> tuple[Column, ...]:
         c for c in entity.stored_columns.values()
         if c.name != APPLICATION and entity.key != (c.name,) and c.type in ("text", "int", "decimal", "bool")
     )  # fmt: skip
+
+
+def id_columns(entity: Entity) -> tuple[Column, ...]:
+    """The columns of ids."""
+    return tuple(c for c in entity.stored_columns.values() if c.type == "text" and c.name.endswith("_id"))
 
 
 def has_names(column: Column) -> bool:

@@ -98,12 +98,21 @@ class Finding:
 def judge(entity: Entity, learned: AllLearned, profile: Profile, settled: Settled) -> list[Finding]:
     """The findings of a delivery that nobody has settled."""
     findings = [
+        *_judge_ids(profile),
         *_judge_values(entity, learned, profile),
         *_judge_missing(learned, profile),
         *_judge_gone(learned, profile),
         *_judge_amounts(learned, profile),
     ]
     return [f for f in findings if not settled.is_settled(entity.name, f.column, f.kind, f.value)]
+
+
+def _judge_ids(profile: Profile) -> Iterator[Finding]:
+    for (application, name), seen in profile.none_words.items():
+        for word, rows in (seen.counts or {}).items():
+            what = f"{word!r} is a word for none, where an id is expected: its rows count as one's"
+            examples = tuple(seen.examples[word])
+            yield Finding(application, name, NEW, word, rows, profile.rows[application], what, examples=examples)
 
 
 def _judge_values(entity: Entity, learned: AllLearned, profile: Profile) -> Iterator[Finding]:

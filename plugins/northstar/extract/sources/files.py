@@ -11,6 +11,7 @@ A file is read as a stream of raw record batches: the file's own columns (text f
 """
 
 import codecs
+import contextlib
 import csv
 import io
 import json
@@ -18,6 +19,7 @@ import logging
 import lzma
 import os
 import re
+import string
 import time
 import zipfile
 import zlib
@@ -52,8 +54,9 @@ from northstar.extract.sources.packed import (
 )
 from northstar.privacy.personal import quote_safely
 
-# goes up when the same file would make other rows; then all files are read again
-READING = 3
+# goes up when the same file would make other rows, here or in landing's casts and checks; then all files are read again. What concerns some of
+# them has a sign of its own: the contract's columns, the mapping, READING of northstar.extract.landing.engine
+READING = 4
 BLOCK_BYTES = 4 << 20
 # a file that was not written to for so long is finished: no writer takes longer for a line
 SETTLED_SECONDS = 30
@@ -76,6 +79,23 @@ DELIMITERS = ",;\t|"
 SPACE = re.compile(r"\s*")
 # what is wrong with a compressed file
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+# how a compressed file begins, and with what it is made
+COMPRESSED = {
+    ".gz": (b"\x1f\x8b", "gzip"), ".bz2": (b"BZh", "bzip2"), ".xz": (b"\xfd7zXZ", "xz"), ".zst": (b"\x28\xb5\x2f\xfd", "zstd"),
+}  # fmt: skip
+UTF_16 = "it seems to be UTF-16; deliver it as UTF-8, or write `csv: {encoding: utf-16}` in a mapping"
+# what the first bytes of a file that is no text say
+SIGNS = {
+    b"\xff\xfe\x00\x00": "it seems to be UTF-32; deliver it as UTF-8, or write `csv: {encoding: utf-32}` in a mapping",
+    b"\x00\x00\xfe\xff": "it seems to be UTF-32; deliver it as UTF-8, or write `csv: {encoding: utf-32}` in a mapping",
+    b"\xff\xfe": UTF_16,
+    b"\xfe\xff": UTF_16,
+    b"PK\x03\x04": "it is a zip archive or a sheet of Excel; let its name say so",
+    b"PAR1": "it is a parquet file; let its name say so",
+    **{sign: f"it is compressed with {program}; let its name end with {suffix}" for suffix, (sign, program) in COMPRESSED.items()},
+}  # fmt: skip
+# around names, and seen by nobody: blanks, marks of width and direction, a soft hyphen
+INVISIBLE = string.whitespace + "\xa0\xad\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
 LOCAL = "file://"
 # what fsspec needs to reach a store, besides its address: each store has arguments of its own
 Storage = dict[str, Any]
@@ -137,6 +157,8 @@ class Reading:
     rejected: list[Rejected] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     ragged: int = 0
+    # the name under which the first record of json has a list of records
+    envelope: str | None = None
     # the format where its file's ending does not say it
     named_kind: str | None = None
 
@@ -159,13 +181,33 @@ class Reading:
             readers = {"csv": self._csv, "jsonl": self._jsonl, "json": self._json, "parquet": self._parquet}
             yield from readers[self.kind]()
         except DAMAGED as exc:
-            raise FileFailed(name, "the compressed file is cut short or damaged; deliver it again") from exc
+            raise FileFailed(name, _why_damaged(self.file)) from exc
         except UnicodeDecodeError as exc:
-            raise FileFailed(name, f"not {exc.encoding} at byte {exc.start}; deliver it as UTF-8") from exc
+            what = (
+                self._seems_to_be()
+                or f"not {exc.encoding} at byte {exc.start}; deliver it as UTF-8, or name its encoding in a mapping"
+            )
+            raise FileFailed(name, what) from exc
         except pa.ArrowMemoryError:
             raise
         except (pa.ArrowException, OSError) as exc:
             raise FileFailed(name, f"{explain_unreadable(exc, self.options.encoding, BLOCK_BYTES)}") from exc
+
+    def _seems_to_be(self) -> str | None:
+        """What the first bytes of a file say that it is, and what to do; None where they say nothing."""
+        if self.kind == "parquet":
+            return None
+        with open_file(self.file) as raw:
+            start = raw.read(1 << 10)
+        if signed := next((what for sign, what in SIGNS.items() if start.startswith(sign)), None):
+            return signed
+        if start[257:262] == b"ustar":
+            return "it is a tar archive; deliver its files themselves, or a zip archive"
+        # Latin letters in two bytes each
+        few, many = sorted(half.count(0) / max(1, len(half)) for half in (start[0::2], start[1::2]))
+        if few < 0.1 and many > 0.5:
+            return UTF_16
+        return None
 
     def lines_of(self, ordinals: set[int]) -> dict[int, int]:
         """Physical line numbers (1-based) of well-formed csv records by ordinal; other formats count lines as they go."""
@@ -176,8 +218,9 @@ class Reading:
         line_numbers: dict[int, int] = {}
         ordinal, previous, last = 0, 0, max(ordinals, default=-1)
         header: list[str] | None = None
-        ragged: list[tuple[int, list[str]]] = []
+        ragged: list[tuple[int, int, list[str]]] = []
         with (
+            self._explained_csv_errors(),
             open_file(self.file) as raw,
             io.TextIOWrapper(raw, self.options.encoding, errors="replace", newline="") as text,
         ):
@@ -187,6 +230,7 @@ class Reading:
                 header = self.columns
             reader = csv.reader(text, self._dialect())
             for record in reader:
+                lines = reader.line_num - previous
                 line, previous = previous + 1 + self.options.skip_lines, reader.line_num
                 if not record:
                     continue
@@ -194,15 +238,17 @@ class Reading:
                     # the cleaned names: behind a byte order mark, the name of a personal column would not be recognised
                     header = self.columns
                 elif len(record) != len(header):
-                    ragged.append((line, record))
+                    ragged.append((line, lines, record))
                 else:
                     if ordinal in ordinals:
                         line_numbers[ordinal] = line
                     ordinal += 1
                 if ordinal > last and len(ragged) >= self.ragged:
                     break
-        for line, record in ragged[: self.ragged]:
+        for line, lines, record in ragged[: self.ragged]:
             reason = f"{len(record)} fields where the header has {len(header or [])}"
+            if lines > 1:
+                reason += f", over {lines:,} lines: is a quotation mark not closed?"
             self.rejected.append(Rejected(reason, dict(zip(header or [], record, strict=False)), line))
         return line_numbers
 
@@ -211,33 +257,50 @@ class Reading:
         self.columns = self._clean_names(names)
         if not self.columns:
             return
+        if not self.options.columns:
+            self._check_header(names)
         utf8 = self.options.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
         with open_file(self.file) as raw:
-            reader = pa_csv.open_csv(
-                pa.PythonFile(_Utf8(raw) if utf8 else raw, mode="r"),
-                read_options=pa_csv.ReadOptions(
-                    block_size=BLOCK_BYTES,
-                    use_threads=False,
-                    encoding="utf8" if utf8 else self.options.encoding,
-                    skip_rows=self.options.skip_lines,
-                    column_names=list(self.options.columns) or None,
-                ),
-                parse_options=pa_csv.ParseOptions(
-                    delimiter=self.delimiter,
-                    quote_char=self.options.quote or False,
-                    newlines_in_values=True,
-                    invalid_row_handler=self._skip,
-                ),
-                convert_options=pa_csv.ConvertOptions(
-                    column_types={name: pa.string() for name in names},
-                    null_values=list(self.options.null_values),
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=True,
-                ),
-            )
+            try:
+                reader = pa_csv.open_csv(
+                    pa.PythonFile(_Utf8(raw) if utf8 else raw, mode="r"),
+                    read_options=pa_csv.ReadOptions(
+                        block_size=BLOCK_BYTES,
+                        use_threads=False,
+                        encoding="utf8" if utf8 else self.options.encoding,
+                        skip_rows=self.options.skip_lines,
+                        column_names=list(self.options.columns) or None,
+                    ),
+                    parse_options=pa_csv.ParseOptions(
+                        delimiter=self.delimiter,
+                        quote_char=self.options.quote or False,
+                        newlines_in_values=True,
+                        invalid_row_handler=self._skip,
+                    ),
+                    convert_options=pa_csv.ConvertOptions(
+                        column_types={name: pa.string() for name in names},
+                        null_values=list(self.options.null_values),
+                        strings_can_be_null=True,
+                        quoted_strings_can_be_null=True,
+                    ),
+                )
+            except pa.ArrowInvalid as exc:
+                if "Empty CSV file" in str(exc):
+                    # no line after the header, nor an end of that
+                    return
+                raise
             if len(reader.schema.names) != len(names):
                 raise FileFailed(self.file.path, "its header is not understood; write the names in one line")
             yield from map(_without_nameless, _number_rows(reader, self.columns))
+
+    def _check_header(self, names: list[str]) -> None:
+        """Raise FileFailed for a first line that is no header of names."""
+        if names[0].lower().startswith("sep="):
+            mark = names[0][4:5] or self.delimiter
+            what = f"its first line is Excel's sep={mark}; remove it, or write `csv: {{skip_lines: 1}}` in a mapping"
+            raise FileFailed(self.file.path, what)
+        if any("\x00" in name for name in names) and (other := self._seems_to_be()):
+            raise FileFailed(self.file.path, other)
 
     def _skip(self, row: object) -> str:
         self.ragged += 1
@@ -247,12 +310,21 @@ class Reading:
         """The names in the header, as they are written there; the mapping's where the file has none."""
         if self.options.columns:
             return list(self.options.columns)
-        with open_file(self.file) as raw:
+        with open_file(self.file) as raw, self._explained_csv_errors():
             start = raw.read(BLOCK_BYTES).decode(self.options.encoding, errors="replace").lstrip("\ufeff")
-        text = io.StringIO(start, newline="")
-        for _ in range(self.options.skip_lines):
-            text.readline()
-        return next((record for record in csv.reader(text, self._dialect()) if record), [])
+            text = io.StringIO(start, newline="")
+            for _ in range(self.options.skip_lines):
+                text.readline()
+            return next((record for record in csv.reader(text, self._dialect()) if record), [])
+
+    @contextlib.contextmanager
+    def _explained_csv_errors(self) -> Iterator[None]:
+        """Raises FileFailed for what Python's reader raises: a field that is longer than its limit."""
+        try:
+            yield
+        except csv.Error as exc:
+            what = f"a value is longer than {BLOCK_BYTES >> 20} MB, or a quote is never closed; repair the file"
+            raise FileFailed(self.file.path, what) from exc
 
     def _dialect(self) -> type[csv.Dialect]:
         """How Python's reader has to read the file."""
@@ -277,7 +349,8 @@ class Reading:
         if repeated:
             raise FileFailed(
                 self.file.path,
-                f"the header names column {quote_safely(repeated[0][:100])!r} twice; give each its own name",
+                f"the header names column {quote_safely(repeated[0][:100])!r} twice; give each its own name, or `names` in a mapping "
+                "where the first line is no header",
             )
         return cleaned
 
@@ -286,9 +359,11 @@ class Reading:
         return self._records((n, line.removeprefix(codecs.BOM_UTF8) if n == 1 else line) for n, line in lines)
 
     def _json(self) -> Iterator[pa.RecordBatch]:
-        """The records of a json file: the elements of its array, or its lines."""
+        """The records of a json file: the elements of its array, its only object, or its lines."""
         with open_file(self.file) as raw:
             start = raw.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
+        if len(start) < BLOCK_BYTES and not _is_json(start.partition(b"\n")[0]) and _is_json(start):
+            return self._records([(1, start)])
         return self._records(enumerate(self._elements(), start=1)) if start.startswith(b"[") else self._jsonl()
 
     def _elements(self) -> Iterator[bytes]:
@@ -336,6 +411,8 @@ class Reading:
                 record = exact_json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("not an object")
+                if ordinal == 1:
+                    self.envelope = next((name for name, value in record.items() if _is_list_of_records(value)), None)
                 record = {name: _text(value) for name, value in record.items()}
             except ValueError as exc:
                 self.rejected.append(Rejected(f"not a JSON object: {str(exc).split(':')[0]}", {}, ordinal))
@@ -414,13 +491,17 @@ def _without_nameless(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch.select(kept) if len(kept) < batch.num_columns else batch
 
 
+def _is_list_of_records(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, dict) for part in value)
+
+
 def _first_value(record: dict[str, str | None], names: list[str]) -> str | None:
     return next((record[name] for name in names if record.get(name) is not None), None)
 
 
 def _clean_name(name: str) -> str:
     """A column's name without invisible characters. A file's own `_line` is renamed, since that name is ours."""
-    name = name.replace("\x00", "").strip().lstrip("\ufeff").strip()
+    name = name.replace("\x00", "").strip().strip(INVISIBLE)
     return "_line_" if name == "_line" else name
 
 
@@ -582,7 +663,16 @@ def read_lines(file: SourceFile) -> Iterator[bytes]:
                     raise FileFailed(file.path, f"a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it")
                 yield line
     except DAMAGED as exc:
-        raise FileFailed(file.path, "the compressed file is cut short or damaged; deliver it again") from exc
+        raise FileFailed(file.path, _why_damaged(file)) from exc
+
+
+def _why_damaged(file: SourceFile) -> str:
+    sign, program = COMPRESSED.get(compression_of(file.path) or "", (b"", ""))
+    if file.member is None:
+        with _open_raw(file) as raw:
+            if not raw.read(len(sign)).startswith(sign):
+                return f"it is not compressed with {program}, as its name says"
+    return "the compressed file is cut short or damaged; deliver it again"
 
 
 def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:

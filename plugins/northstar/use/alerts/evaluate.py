@@ -7,6 +7,7 @@ evaluation tries an address again that failed.
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from statistics import NormalDist
 from typing import NotRequired, TypedDict, cast
 
 from northstar.base.errors import NorthstarError
@@ -173,6 +174,7 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
             try:
                 parameters = {
                     "since": since, "now": now, "metric": rule["metric"], "confidence": settings.rules.alert_confidence,
+                    "deviations": NormalDist().inv_cdf((1 + settings.rules.alert_confidence) / 2),
                     "smallest_base": settings.rules.alert_smallest_base, "smallest_change": settings.rules.alert_smallest_change,
                 }  # fmt: skip
                 rows = fetch_all_as(Hit, connection.execute(rule["sql"], parameters))
