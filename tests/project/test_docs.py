@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from northstar.base.settings import ROOT
-from northstar.cli import develop, new
+from northstar.cli import develop, look, new
 from northstar.cli.main import main
 from northstar.extract import sources
 from tests.support import replace_entry, select
@@ -87,7 +87,7 @@ def working_tree(built, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "dbt_project", tmp_path / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))
     shutil.copytree(ROOT / "expectations", tmp_path / "expectations")
     settings = replace(built, root=tmp_path)
-    for module in (new, develop):
+    for module in (new, develop, look):
         monkeypatch.setattr(module, "load_settings", lambda _: settings)
     target = os.environ.get("DBT_TARGET_PATH")
     yield tmp_path
@@ -121,7 +121,8 @@ def test_add_a_metric_does_what_it_says(built, working_tree, capsys):
         replace_entry(file, row.splitlines()[0], row)
     generated, show, test, check = asked("add_a_metric.md", "dev")[1:]
     assert main(generated) == main(test) == main(check) == 0, capsys.readouterr()
-    assert "passed  collected_share_by_hand" in capsys.readouterr().out
+    tested = [line for line in capsys.readouterr().out.splitlines() if line.startswith("passed")]
+    assert tested == ["passed  collected_share_by_hand (metrics_composed)"]
     assert main([*show, "--rows", "1"]) == 0
     # the newest month, against what is published of its parts
     published = {
@@ -139,6 +140,15 @@ def test_add_a_metric_does_what_it_says(built, working_tree, capsys):
         "select count(*) as n from fct_payments where status = 'succeeded' and amount_reporting >= 100 and created_at >= '2026-02-01'",
     )
     assert Decimal(shown[3]) == large[0]["n"]
+    # nothing else would change, and the rows behind a new metric are all of its rows
+    assert main(asked("add_a_metric.md", "preview")[0]) == 2
+    told = capsys.readouterr().out
+    assert told.startswith("2 metrics (")
+    assert (
+        "Rows behind collected_share, " in told
+        and "Rows behind large_payments, " in told
+        and "none to show" not in told
+    )
 
 
 def test_add_a_model_does_what_it_says(built, working_tree, capsys):

@@ -126,7 +126,7 @@ def test_the_difference_is_complete_and_has_its_readers_and_rows(built, tree):
     told = json.loads(as_json(shown))
     assert told["is_different"] and told["metrics"][0]["counts"]["metric_id"] == "arr"
     comment = as_markdown(shown)
-    assert comment.startswith("### Preview: 1 metrics (") and "| arr |" in comment
+    assert comment.startswith("### Preview: 1 metric (") and "| arr |" in comment
     # the pages have neither the accounts nor values of segments, and where small groups are withheld no values
     kept = for_pages(shown, False, utc("2026-03-02T08:00:00"))
     largest = next(s for s in kept["sections"] if s["title"].startswith("The largest difference"))

@@ -196,8 +196,8 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
     for is_denominator in (False, True):
         side = "denominator" if is_denominator else "numerator"
         try:
-            old_id, before = contributions_by_id(connection, old, value["metric_id"], cell, is_denominator)
-            new_id, now = contributions_by_id(connection, new, value["metric_id"], cell, is_denominator)
+            old_id, before = _contributions(connection, old, value["metric_id"], cell, is_denominator)
+            new_id, now = _contributions(connection, new, value["metric_id"], cell, is_denominator)
         except NorthstarError as exc:
             found.append(RowsBehind(value, side, "", 0, [], str(exc)))
             continue
@@ -211,6 +211,15 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
             rows: list[Row] = [{"id": name, "before": pair[0], "now": pair[1]} for name, pair in largest]
             found.append(RowsBehind(value, side, new_id or old_id or "row", len(differences), rows))
     return found
+
+
+def _contributions(
+    connection: Connection, library: Library, metric_id: str, cell: Cell, is_denominator: bool
+) -> tuple[str, dict[str, Decimal]]:
+    """`contributions_by_id`; nothing where a metric is new, or is gone."""
+    if not library.has_metric(metric_id):
+        return "", {}
+    return contributions_by_id(connection, library, metric_id, cell, is_denominator)
 
 
 def _exceeded(result: Preview, limits: Limits) -> list[str]:
