@@ -17,6 +17,7 @@ from northstar.base.settings import ROOT
 from northstar.cli import develop, look, new
 from northstar.cli.main import main
 from northstar.extract import sources
+from northstar.warehouse import db
 from tests.support import replace_entry, select
 
 
@@ -169,3 +170,16 @@ def test_add_a_model_does_what_it_says(built, working_tree, capsys):
     shown = rows[next(n for n, row in enumerate(rows) if row.startswith("---")) + 1 :]
     failed = select(built, "select count(*) as n from fct_payments where status = 'failed'")[0]["n"]
     assert sum(int(row.split()[-1]) for row in shown) == failed > 0
+
+
+def test_the_mart_of_events_that_bi_tools_may_want_works(built, working_tree, capsys):
+    (words,) = asked("bi_tools.md", "new")
+    assert main(words) == 0, capsys.readouterr().err
+    (sql,) = re.findall(r"^```jinja\n(.*?)^```$", (ROOT / "docs" / "bi_tools.md").read_text(), re.MULTILINE | re.DOTALL)
+    (working_tree / "dbt_project" / "models" / "marts" / "sessions" / "account_events.sql").write_text(sql)
+    capsys.readouterr()
+    assert main(["dev", "show", "account_events", "--rows", "100000"]) == 0, capsys.readouterr().err
+    rows = [row.split() for row in capsys.readouterr().out.splitlines() if row.split()[-1].isdigit()]
+    with db.connect(built, "transformer") as connection:
+        landed = connection.execute("select count(*) as n from core.stg_events where account_id is not null").fetchone()
+    assert sum(int(row[-1]) for row in rows) == landed["n"] > 0
