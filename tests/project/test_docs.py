@@ -181,5 +181,7 @@ def test_the_mart_of_events_that_bi_tools_may_want_works(built, working_tree, ca
     assert main(["dev", "show", "account_events", "--rows", "100000"]) == 0, capsys.readouterr().err
     rows = [row.split() for row in capsys.readouterr().out.splitlines() if row.split()[-1].isdigit()]
     with db.connect(built, "transformer") as connection:
-        landed = connection.execute("select count(*) as n from core.stg_events where account_id is not null").fetchone()
+        landed = connection.execute(
+            "select count(*) as n from staging.stg_events where account_id is not null"
+        ).fetchone()
     assert sum(int(row[-1]) for row in rows) == landed["n"] > 0

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence, Sized
 from datetime import datetime
 
-from northstar.base.tables import markdown_table, table
+from northstar.base.tables import markdown_table, plain_text, table
 from northstar.build.lineage import ROWS
 from northstar.runs.preview.preview import ChangedColumn, MetricDifference, Preview, RowsBehind
 from northstar.runs.preview.values import ChangedValue, MartDifference
@@ -78,7 +78,7 @@ def for_pages(preview: Preview, withholds_groups: bool, now: datetime) -> KeptPr
         "previewed_at": f"{now:%Y-%m-%d %H:%M}",
         "headline": _headline(preview),
         "sections": [
-            {"title": title, "rows": [{name: "" if v is None else str(v) for name, v in row.items()} for row in rows]}
+            {"title": title, "rows": [{name: plain_text(value) for name, value in row.items()} for row in rows]}
             for title, rows in tables
             if rows
         ],
@@ -96,7 +96,7 @@ def _headline(preview: Preview) -> str:
         return f"nothing would change ({built}; {beside})"
     values = sum(m.counts["values"] for m in preview.metrics)
     metrics = f"{_counted(preview.metrics, 'metric')} ({values:,} value{'' if values == 1 else 's'})"
-    differing = f"{metrics} and {_counted(preview.marts, 'mart')}"
+    differing = f"{metrics} and {_counted(preview.marts, 'mart')}" if preview.marts else metrics
     causes = ", ".join(f"{name} ({_words(causes)})" for name, causes in preview.changed.items())
     if preview.cannot_tell:
         changed = f"; compiled to other SQL now: {causes}" if causes else ""
