@@ -52,7 +52,7 @@ JOB = {
     "maintenance_failed",
 }
 TRENDS = {"rise", "drop", "spike"}
-# a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (SEMANTICS)
+# a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (docs/semantics.md)
 TWO_IN_A_ROW = (
     "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
     "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as has_two_failures"
