@@ -31,6 +31,7 @@ from northstar.runs.preview.values import (
     unknown_in_history,
 )
 from northstar.use.explain.explanation import Library, contributions_by_id
+from northstar.use.explain.readers import DirectReader
 from northstar.use.explain.rows import Cell
 from northstar.use.lineage.readers import find_readers, read_catalogue
 from northstar.warehouse import db, turn_lock
@@ -192,12 +193,12 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
     as_of = scratch.version["as_of"]
     old = Library(dict(scratch.old.compiled), as_of)
     new = Library({**scratch.old.compiled, **scratch.compiled}, as_of)
-    found = []
+    found, reader = [], DirectReader(connection)
     for is_denominator in (False, True):
         side = "denominator" if is_denominator else "numerator"
         try:
-            old_id, before = _contributions(connection, old, value["metric_id"], cell, is_denominator)
-            new_id, now = _contributions(connection, new, value["metric_id"], cell, is_denominator)
+            old_id, before = _contributions(reader, old, value["metric_id"], cell, is_denominator)
+            new_id, now = _contributions(reader, new, value["metric_id"], cell, is_denominator)
         except NorthstarError as exc:
             found.append(RowsBehind(value, side, "", 0, [], str(exc)))
             continue
@@ -214,12 +215,12 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
 
 
 def _contributions(
-    connection: Connection, library: Library, metric_id: str, cell: Cell, is_denominator: bool
+    reader: DirectReader, library: Library, metric_id: str, cell: Cell, is_denominator: bool
 ) -> tuple[str, dict[str, Decimal]]:
     """`contributions_by_id`; nothing where a metric is new, or is gone."""
     if not library.has_metric(metric_id):
         return "", {}
-    return contributions_by_id(connection, library, metric_id, cell, is_denominator)
+    return contributions_by_id(reader, library, metric_id, cell, is_denominator)
 
 
 def _exceeded(result: Preview, limits: Limits) -> list[str]:
