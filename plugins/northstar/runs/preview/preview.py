@@ -193,7 +193,8 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
     as_of = scratch.version["as_of"]
     old = Library(dict(scratch.old.compiled), as_of)
     new = Library({**scratch.old.compiled, **scratch.compiled}, as_of)
-    found, reader = [], DirectReader(connection)
+    reader = DirectReader(connection)
+    found = []
     for is_denominator in (False, True):
         side = "denominator" if is_denominator else "numerator"
         try:
