@@ -35,7 +35,11 @@ CONSTANTS = {
     ("tickets", "status"): "open",
     ("subscriptions", "interval_count"): "1",
     ("subscriptions", "quantity"): "1",
+    ("subscriptions", "billing_interval"): "month",
+    ("subscriptions", "status"): "active",
 }
+# a required column that is often one and the same as another of the entity
+SAME_COLUMN = {("subscriptions", "subscription_item_id"): "subscription_id", ("subscriptions", "plan_id"): "plan_tier"}
 
 
 @dataclass
@@ -93,7 +97,8 @@ def _fit(column: Column, values: list[str], found: Sample) -> float:
     if column.name == "currency":
         return 1.0 if guess_currency(values) or all(len(v.strip()) == 3 for v in values) else 0.2
     if column.code == "country":
-        return 1.0 if all(v.strip().upper() in COUNTRIES for v in values) else 0.3
+        # names of countries cannot be taken over, but whoever reads the mapping has to know where they are
+        return 1.0 if all(v.strip().upper() in COUNTRIES for v in values) else 0.4
     return 0.5 if guess_patterns(values[:50]) else 1.0
 
 
@@ -128,6 +133,9 @@ def _missing(
 ) -> Line:
     """A line for a required column that no column of the file is like."""
     constant = CONSTANTS.get((entity.name, column.name))
+    same = SAME_COLUMN.get((entity.name, column.name), "")
+    if same in assigned:
+        return Line(column.name, written_yaml(assigned[same][0]), f"no column of its own: that of {same}")
     if column.name == "currency" and currency and currency.startswith("'"):
         return Line(column.name, f"{{constant: {currency.strip(chr(39))}}}", "told by the amounts' sign")
     if constant is not None:

@@ -8,9 +8,9 @@ from northstar.contract import Column, Entity
 
 # words that mean the same; the first of each line is the contract's
 SAME = [
-    "account kunde kunden customer client user member buyer requester contact person cust subscriber",
+    "account konto kunde kunden customer client user member buyer requester contact person cust subscriber",
     "amount price total value sum gross revenue paid betrag preis summe net cost brutto netto",
-    "created erstellt angelegt registriert date datetime timestamp opened started when registered placed signup booked ordered since datum time",
+    "created erstellt angelegt registriert eroeffnet date datetime timestamp opened started when registered placed signup booked ordered since datum zeit time",
     "updated geaendert modified changed last edited",
     "id nummer ref reference number no nr key uuid guid identifier code",
     "country land nation pays pais",
@@ -19,16 +19,17 @@ SAME = [
     "email mail",
     "reason why cause",
     "charge zahlung zahlungen bestellung bestellungen rechnung rechnungen beleg payment order invoice transaction sale purchase",
-    "refund return creditnote",
+    "refund erstattung erstattungen gutschrift gutschriften return creditnote",
     "ticket case issue",
-    "event action activity",
-    "name title label",
-    "channel via medium source",
-    "quantity menge qty count units seats",
+    "event ereignis ereignisse aktion action activity",
+    "name bezeichnung title label",
+    "channel kanal via medium source",
+    "quantity menge anzahl qty count units seats",
     "interval frequency cycle period",
-    "priority urgency severity",
+    "priority prioritaet dringlichkeit urgency severity",
     "occurred happened logged",
-    "plan product package tier sku",
+    "plan tarif product package tier sku",
+    "subscription vertrag vertraege abo abos abonnement abonnements contract contracts",
     "kind type",
     "score rating stars",
     "session visit",
@@ -46,6 +47,10 @@ PHRASES = {
     "lastupdate": "updated",
     "lastseen": "updated",
     "e mail": "email",
+    "kundennummer": "kunden nummer",
+    "kundennr": "kunden nummer",
+    "beginn": "valid from",
+    "ende": "valid to",
 }
 # values of allowed sets that mean the same; the keys are the contract's
 MEANINGS = {
@@ -60,20 +65,20 @@ MEANINGS = {
     "open": "in_progress to_do todo",
     "closed": "archived",
     "on_hold": "hold",
-    "urgent": "critical p1 highest blocker",
-    "high": "p2 major",
-    "normal": "medium p3 moderate standard",
-    "low": "p4 minor lowest",
+    "urgent": "dringend critical p1 highest blocker",
+    "high": "hoch p2 major",
+    "normal": "mittel medium p3 moderate standard",
+    "low": "niedrig gering p4 minor lowest",
     "month": "monthly months m",
     "year": "yearly annual annually years y",
     "week": "weekly weeks w",
     "day": "daily days d",
     "customer": "client buyer",
     "user": "member",
-    "organic": "organic_search seo",
-    "paid_search": "sem cpc adwords google_ads ppc",
+    "organic": "organisch organic_search seo",
+    "paid_search": "anzeige anzeigen sem cpc adwords google_ads ppc",
     "paid_social": "facebook instagram linkedin facebook_ads",
-    "referral": "referrals",
+    "referral": "empfehlung referrals",
     "other": "unknown",
     "error": "err exception",
     "warning": "warn",
@@ -117,6 +122,9 @@ def likeness(name: str, column: Column, entity: Entity) -> float:
     # `Ref` in a file of tickets is the ticket's, and so is `Ticket` alone
     if column.name == entity.key[0] and len(entity.key) == 1 and wanted - own <= about | {"id"} and own <= wanted | {"id"}:  # fmt: skip
         return 0.9
+    # a time that says no more is when an event happened
+    if own == {"created"} and wanted == {"occurred"}:
+        return 0.8
     if wanted - own == {"id"} and own <= wanted:
         return 0.8
     shared = own & wanted
