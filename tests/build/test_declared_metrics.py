@@ -69,6 +69,12 @@ def test_a_row_is_the_whole_metric(project):
     assert check_files(project) == []
 
 
+def test_an_example_of_money_may_be_written_in_whole_units(project):
+    as_written = declared_files(project)[FOLDER / "_unit_tests.yml"]
+    change(project, "value: 600.00", "value: 600")
+    assert declared_files(project)[FOLDER / "_unit_tests.yml"] == as_written
+
+
 def test_what_a_row_leaves_out_follows_from_its_parts(project):
     change(project, "    grains: [month, quarter]\n    segments: []\n", "")
     metric = read_project(project).composed[0]

@@ -1,4 +1,4 @@
-"""The worked ledgers of SEMANTICS, through landing, build, audit and publish, to the cent."""
+"""The worked ledgers of docs/semantics.md, through landing, build, audit and publish, to the cent."""
 
 from collections import defaultdict
 

@@ -1,4 +1,4 @@
-"""Rules of SEMANTICS that no MRR ledger shows: support, funnels, activity, retention, visitors, worked by hand."""
+"""Rules of docs/semantics.md that no MRR ledger shows: support, funnels, activity, retention, visitors, worked by hand."""
 
 from decimal import Decimal
 

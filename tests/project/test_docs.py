@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from northstar.base.settings import ROOT
-from northstar.cli import develop, new
+from northstar.cli import develop, look, new
 from northstar.cli.main import main
 from northstar.extract import sources
+from northstar.warehouse import db
 from tests.support import replace_entry, select
 
 
@@ -87,7 +88,7 @@ def working_tree(built, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "dbt_project", tmp_path / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))
     shutil.copytree(ROOT / "expectations", tmp_path / "expectations")
     settings = replace(built, root=tmp_path)
-    for module in (new, develop):
+    for module in (new, develop, look):
         monkeypatch.setattr(module, "load_settings", lambda _: settings)
     target = os.environ.get("DBT_TARGET_PATH")
     yield tmp_path
@@ -121,7 +122,8 @@ def test_add_a_metric_does_what_it_says(built, working_tree, capsys):
         replace_entry(file, row.splitlines()[0], row)
     generated, show, test, check = asked("add_a_metric.md", "dev")[1:]
     assert main(generated) == main(test) == main(check) == 0, capsys.readouterr()
-    assert "passed  collected_share_by_hand" in capsys.readouterr().out
+    tested = [line for line in capsys.readouterr().out.splitlines() if line.startswith("passed")]
+    assert tested == ["passed  collected_share_by_hand (metrics_composed)"]
     assert main([*show, "--rows", "1"]) == 0
     # the newest month, against what is published of its parts
     published = {
@@ -139,6 +141,15 @@ def test_add_a_metric_does_what_it_says(built, working_tree, capsys):
         "select count(*) as n from fct_payments where status = 'succeeded' and amount_reporting >= 100 and created_at >= '2026-02-01'",
     )
     assert Decimal(shown[3]) == large[0]["n"]
+    # nothing else would change, and the rows behind a new metric are all of its rows
+    assert main(asked("add_a_metric.md", "preview")[0]) == 2
+    told = capsys.readouterr().out
+    assert told.startswith("2 metrics (")
+    assert (
+        "Rows behind collected_share, " in told
+        and "Rows behind large_payments, " in told
+        and "none to show" not in told
+    )
 
 
 def test_add_a_model_does_what_it_says(built, working_tree, capsys):
@@ -159,3 +170,18 @@ def test_add_a_model_does_what_it_says(built, working_tree, capsys):
     shown = rows[next(n for n, row in enumerate(rows) if row.startswith("---")) + 1 :]
     failed = select(built, "select count(*) as n from fct_payments where status = 'failed'")[0]["n"]
     assert sum(int(row.split()[-1]) for row in shown) == failed > 0
+
+
+def test_the_mart_of_events_that_bi_tools_may_want_works(built, working_tree, capsys):
+    (words,) = asked("bi_tools.md", "new")
+    assert main(words) == 0, capsys.readouterr().err
+    (sql,) = re.findall(r"^```jinja\n(.*?)^```$", (ROOT / "docs" / "bi_tools.md").read_text(), re.MULTILINE | re.DOTALL)
+    (working_tree / "dbt_project" / "models" / "marts" / "sessions" / "account_events.sql").write_text(sql)
+    capsys.readouterr()
+    assert main(["dev", "show", "account_events", "--rows", "100000"]) == 0, capsys.readouterr().err
+    rows = [row.split() for row in capsys.readouterr().out.splitlines() if row.split()[-1].isdigit()]
+    with db.connect(built, "transformer") as connection:
+        landed = connection.execute(
+            "select count(*) as n from staging.stg_events where account_id is not null"
+        ).fetchone()
+    assert sum(int(row[-1]) for row in rows) == landed["n"] > 0

@@ -18,6 +18,8 @@ from northstar.build import dbt_connections
 from northstar.build.manifest import dbt_target
 from northstar.build.results import record_build
 from northstar.cli.main import main
+from northstar.contract import entities
+from northstar.extract.landing.set_aside import keep_aside
 from northstar.publish.merge import rollback
 from northstar.runs import job, turns
 from northstar.runs.lifecycle import close_run, close_trigger, open_run
@@ -483,6 +485,16 @@ def test_a_charge_without_a_rate_is_set_aside_by_name_until_there_is_one(publish
         "the bank asks",
         1,
     )
+    # it stays aside when its source delivers it again as it was, and another amount of it would not
+    with db.connect(settings, "loader") as connection:
+        waiting = connection.execute("select * from quarantine.rows where entity = 'charges'").fetchone()
+        connection.execute(
+            "insert into staging.charges select r.* from quarantine.rows as q, jsonb_populate_record(null::staging.charges, q.row || "
+            "jsonb_build_object('amount', 7, '_batch_id', q.batch_id, '_loaded_at', now())) as r where q.entity = 'charges'"
+        )
+        assert not keep_aside(connection, version, entities()["charges"], waiting)
+        connection.rollback()
+    write_rows(source, {"charges": [charge(3, currency="CHF")]}, "third")
     # a full build is the same, and the version can be made again from the rows that had landed
     run(settings, source, AS_OF)
     assert cash(settings) == 20

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import psycopg2
 import pytest
 import yaml
@@ -126,10 +127,11 @@ def test_the_difference_is_complete_and_has_its_readers_and_rows(built, tree):
     told = json.loads(as_json(shown))
     assert told["is_different"] and told["metrics"][0]["counts"]["metric_id"] == "arr"
     comment = as_markdown(shown)
-    assert comment.startswith("### Preview: 1 metrics (") and "| arr |" in comment
+    assert comment.startswith("### Preview: 1 metric (") and "| arr |" in comment
     # the pages have neither the accounts nor values of segments, and where small groups are withheld no values
     kept = for_pages(shown, False, utc("2026-03-02T08:00:00"))
     largest = next(s for s in kept["sections"] if s["title"].startswith("The largest difference"))
+    assert largest["rows"][0]["complete"] == "true"
     assert [row["segment"] for row in largest["rows"]] == ["total"] and kept["previewed_at"] == "2026-03-02 08:00"
     assert not any(row["id"] in str(kept) for row in behind.rows)
     withheld = for_pages(shown, True, utc("2026-03-02T08:00:00"))
@@ -210,6 +212,26 @@ def test_a_preview_gives_way_to_a_run(built):
         handles.append(psycopg2.connect(db.uri(built, "transformer")))
         with handles[0].cursor() as cursor, pytest.raises(psycopg2.errors.QueryCanceled):
             cursor.execute("select pg_sleep(600)")
+
+
+@pytest.mark.parametrize(
+    "failure", [psycopg.errors.DeadlockDetected("deadlock detected"), NorthstarError("metrics_revenue failed")]
+)
+def test_what_fails_because_a_run_began_is_told_as_that(built, monkeypatch, failure):
+    monkeypatch.setattr(scratch, "_build", lambda *_: None)
+    with db.connect(built, "transformer", autocommit=True) as run:
+        try:
+            with (
+                pytest.raises(NorthstarError, match="a run began to rebuild core while the preview read it"),
+                build_beside(built, progress=silent),
+            ):
+                run.execute("update core.run_context set run_id = run_id + 1")
+                raise failure
+        finally:
+            run.execute("update core.run_context set run_id = run_id - 1")
+    # with no run beside it, the failure is its own
+    with pytest.raises(type(failure), match=str(failure)), build_beside(built, progress=silent):
+        raise failure
 
 
 def test_a_preview_is_refused_while_rows_wait_to_be_published(built):

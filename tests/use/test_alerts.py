@@ -16,6 +16,7 @@ from northstar.use.alerts.notices import list_notices
 from northstar.use.marts import Marts
 from northstar.use.notify import Channels
 from northstar.warehouse import db
+from northstar.warehouse.troubles import unevaluated_run
 from tests.support import add_values, northstar, remove_values, silent, utc, write_rows
 from tests.use.test_reports import inbox
 
@@ -726,6 +727,23 @@ def test_what_the_alerts_do_not_know_yet_is_told_until_they_are_evaluated(built,
     finally:
         with db.connect(built, "owner") as connection:
             connection.execute("delete from audit.runs where run_id = %s", [run["run_id"]])
+
+
+def test_before_the_first_published_version_nobody_is_sent_to_evaluate_alerts(built, landed):
+    lines: list[str] = []
+    with db.connect(built, "owner") as connection:
+        connection.execute("alter table marts.publications rename to unpublished")
+    try:
+        with db.connect(built, "owner") as connection:
+            connection.execute("delete from audit.alert_evaluations")
+            told = unevaluated_run(connection)
+            connection.rollback()
+        assert told is not None and told.startswith("none before the first published version; run ")
+        assert evaluate(built, progress=lines.append) == []
+    finally:
+        with db.connect(built, "owner") as connection:
+            connection.execute("alter table marts.unpublished rename to publications")
+    assert lines == ["nothing has been published yet: alerts begin with the first version"]
 
 
 def test_on_call_is_paged_where_the_documents_say_so():

@@ -12,8 +12,8 @@ from northstar.warehouse import db
 QUESTIONS = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "bi_tools.md").read_text(), re.DOTALL)
 
 
-def test_there_are_six_questions():
-    assert len(QUESTIONS) == 6
+def test_there_are_eight_questions():
+    assert len(QUESTIONS) == 8
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.split("\nfrom")[0][:40])

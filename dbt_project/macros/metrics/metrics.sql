@@ -292,7 +292,7 @@ metrics: {metric_id: [numerator, denominator or none, options]}; options: null_r
 base), idle_reason (why the value of a period in which nothing happened is null, where that is not an empty base), explained (for columns
 that are no measures: {column: an expression over measures, or [expression, period]}, where period is `month_before`,
 `year_before`, `last_month` or `last_month_of_year_before`, or `whole`: without the segment).
-Money is rounded to the minor unit here and only here (SEMANTICS, Values).
+Money is rounded to the minor unit here and only here (docs/semantics.md, Values).
 
 What is before an `offset 0` is planned on its own and reckoned once: the sizes of what is put together here are guesses.
 

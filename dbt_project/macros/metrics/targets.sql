@@ -1,5 +1,5 @@
 {#
-Judging a value by its target (SEMANTICS, Targets). Zones: green at or beyond `green`, red beyond `red`, yellow between; warning
+Judging a value by its target (docs/semantics.md, Targets). Zones: green at or beyond `green`, red beyond `red`, yellow between; warning
 and critical thresholds make yellow and red, and a missed target is never green; a row with a target alone is green or red.
 #}
 

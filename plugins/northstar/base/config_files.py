@@ -34,12 +34,21 @@ class ConfigError(NorthstarError):
         self.where, self.line, self.key = where, line, key
 
 
+class Misplaced(ValueError):
+    """What a validator says of a place below the value that it checks. place: the keys that lead there."""
+
+    def __init__(self, problem: str, *place: int | str):
+        super().__init__(problem)
+        self.place = place
+
+
 class _ValidationDetail(typing.TypedDict):
     """An error of pydantic: the fields of it that are read here."""
 
     type: str
     loc: tuple[int | str, ...]
     msg: str
+    ctx: typing.NotRequired[dict[str, object]]
 
 
 class _Loader(yaml.SafeLoader):
@@ -114,7 +123,9 @@ def read_config(text: str, where: str, model: type[Model], as_texts: bool = Fals
     try:
         return model.model_validate({} if value is None else value)
     except ValidationError as exc:
-        errors = [(_path_to(node, error["loc"]), error) for error in exc.errors(include_url=False, include_input=False)]
+        errors = [
+            (_path_to(node, _place_of(error)), error) for error in exc.errors(include_url=False, include_input=False)
+        ]
         # of several alternatives of a model, the one that the file matches furthest is the one that was meant
         steps, error = max(errors, key=lambda e: len(e[0]))
         error_node = steps[-1][1] if steps else node
@@ -218,6 +229,11 @@ def _parse(text: str, where: str, kind: type["_Loader"] = _Loader) -> tuple[typi
         raise NorthstarError(
             f"{where} is not valid YAML ({' '.join(str(exc).split())[:160]}); correct or remove it"
         ) from exc
+
+
+def _place_of(error: _ValidationDetail) -> tuple[int | str, ...]:
+    cause = error.get("ctx", {}).get("error")
+    return error["loc"] + (cause.place if isinstance(cause, Misplaced) else ())
 
 
 def _path_to(node: yaml.Node | None, place: tuple[int | str, ...]) -> list[tuple[str, yaml.Node]]:

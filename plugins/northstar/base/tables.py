@@ -23,7 +23,7 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> list[str]:
     names = list(rows[0])
 
     def cell(value: object) -> str:
-        return str("" if value is None else value).replace("|", "\\|").replace("\n", " ")
+        return plain_text(value).replace("|", "\\|")
 
     return [
         f"| {' | '.join(names)} |", f"|{'---|' * len(names)}",
@@ -32,11 +32,15 @@ def markdown_table(rows: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def _short_text(value: object) -> str:
-    """A value in one short line, without trailing zeros."""
+    return plain_text(value)[:80]
+
+
+def plain_text(value: object) -> str:
+    """A value in one line, without trailing zeros."""
     if isinstance(value, Decimal) and value.is_finite():
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
-    return "" if value is None else str(printable_value(value)).replace("\n", " ")[:80]
+    return "" if value is None else str(printable_value(value)).replace("\n", " ")
 
 
 def printable_value(value: object) -> object:

@@ -19,10 +19,11 @@ from pydantic import AfterValidator, Field
 from sqlglot import exp
 
 from northstar.base.config_files import ConfigError, Section, nearest_name, read_config, read_text
-from northstar.build.generate import CATALOGUE, DECLARED
+from northstar.build.generate import CATALOGUE, DECLARED, DECLARED_MODELS
 from northstar.contract import entities
 
-COMPOSED_MODEL, COUNTED_MODEL, SERIES_MODEL = "metrics_composed", "metrics_counted", "series_counted"
+COMPOSED_MODEL, COUNTED_MODEL = DECLARED_MODELS
+SERIES_MODEL = "series_counted"
 # a metric's place in the text of a model that makes it
 METRIC_IN_MODEL = r"'{}'\s*:\s*\["
 GRAINS = ("hour", "day", "week", "month", "quarter")

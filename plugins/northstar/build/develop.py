@@ -25,6 +25,7 @@ from northstar.base.tables import table
 from northstar.build.dbt import context_in_environment, dbt_env, describe_failure, hidden_command_line
 from northstar.build.definitions import NOTE
 from northstar.build.differences import is_same_sql
+from northstar.build.generate import DECLARED_MODELS
 from northstar.build.manifest import Node
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.build.results import read_definitions
@@ -133,8 +134,10 @@ def unit_test(settings: Settings, name: str) -> list[UnitTest]:
     """
     write_project(settings)
     model, _ = find_model(project_directory(settings), name)
+    # the examples of metrics.yml share two models; whoever asks for one metric means its own
+    own = f"{name}_by_hand" if model in DECLARED_MODELS and name != model else None
     with _dbt(settings) as invoke:
-        results = invoke(["test", "--select", f"{model},test_type:unit"])
+        results = invoke(["test", "--select", own or f"{model},test_type:unit"])
     tests = [
         UnitTest(one.node.name, model, str(one.status) == "pass", _comparison(one.message or ""), one.execution_time)
         for one in results if str(one.node.resource_type) == "unit_test"
@@ -359,4 +362,4 @@ def _line_of_division(path: Path) -> int:
 
 def _comparison(message: str) -> str:
     """dbt's message of a failed unit test without its colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", message).strip()
+    return re.sub(r"\x1b\[[0-9;]*m|\r", "", message).strip()

@@ -20,6 +20,8 @@ METRIC_MODELS = Path("macros", "metrics", "metric_models.sql")
 # the metrics that need no SQL, and all metrics, relative to the project
 DECLARED = Path("metrics.yml")
 CATALOGUE = Path("seeds", "metric_catalogue.csv")
+# the models of the metrics that need no SQL: made of others, and counted
+DECLARED_MODELS = ("metrics_composed", "metrics_counted")
 # a model whose rows are values of metrics, by its config; this one judges the others' values
 IS_METRIC_MODEL = re.compile(r"'mart'\s*:\s*'metric_points'")
 TARGETS_MET = "metrics_targets"

@@ -72,7 +72,7 @@ def _check(arguments: argparse.Namespace) -> int:
     findings = develop.check_project(load_settings(arguments.home))
     for finding in findings:
         print(finding)
-    print(f"{len(findings)} mistakes" if findings else "no mistakes")
+    print(f"{len(findings)} mistake{'' if len(findings) == 1 else 's'}" if findings else "no mistakes")
     return 1 if findings else 0
 
 

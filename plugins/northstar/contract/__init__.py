@@ -104,7 +104,7 @@ class Entity:
 
     @property
     def own_time(self) -> str:
-        """The column that says when a row came into being (SEMANTICS, Time)."""
+        """The column that says when a row came into being (docs/semantics.md, Time)."""
         return next(name for name in OWN_TIMES if name in self.columns)
 
     @property

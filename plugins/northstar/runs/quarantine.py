@@ -83,7 +83,7 @@ def overview(settings: Settings, entity: str | None = None, limit: int = 50) -> 
     summary = table(
         [{"rows": f"{r['rows']:,}", "entity": r["entity"], "reason, with an example": r["reason"]} for r in reasons]
     )
-    lines = [f"{total:,} rows are in quarantine:", summary, ""]
+    lines = [f"{total:,} {'row is' if total == 1 else 'rows are'} in quarantine:", summary, ""]
     if total > len(rows):
         lines.append(f"the newest {len(rows):,} of them; --limit shows more:")
     return "\n".join([*lines, table(rows)])

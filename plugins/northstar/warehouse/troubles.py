@@ -56,4 +56,6 @@ def unevaluated_run(connection: Connection) -> str | None:
     if run is None:
         return None
     why = f": {run['message']}" if run["message"] else ""
+    if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+        return f"none before the first published version; run {run['run_id']} {run['state']}{why}"
     return f"not evaluated since run {run['run_id']} {run['state']}{why}; `northstar alerts evaluate` does it"

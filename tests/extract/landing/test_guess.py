@@ -245,3 +245,28 @@ def test_german_columns_and_words_are_known_with_their_umlauts(tmp_path):
     assert charges["columns"]["status"]["map"] == {"bezahlt": "succeeded", "offen": "pending"}
     found, bad = landed(tmp_path, "charges")
     assert not bad and (float(found[3]["amount"]), found[3]["currency"], found[3]["status"]) == (350, "EUR", "pending")
+
+
+def test_the_exports_of_a_german_company_need_its_currency_and_its_countries(tmp_path):
+    text = guessed(
+        tmp_path,
+        {
+            "kunden.csv": "Kundennummer;Registriert;Land;Kanal\nK1;27/08/2024 19:23;Deutschland;organisch\n",
+            "vertraege.csv": "Vertrag;Kundennummer;Tarif;Anzahl;Preis;Beginn;Ende\nV1;K1;Team;3;49,00;29/08/2024 12:04;29/09/2024 12:04\n",
+            "erstattungen.csv": "Erstattung;Zahlung;Datum;Betrag\nR1;Z1;26/02/2025 00:14;199,00\n",
+            "tickets.csv": "Ticket;Kundennummer;Eröffnet;Priorität;Gelöst\nT1;K1;01/10/2024 12:39;hoch;\n",
+            "ereignisse.jsonl": '{"id": "E1", "konto": "K1", "aktion": "bericht", "zeit": "2024-09-03T00:23:00Z"}\n',
+        },
+    )
+    assert text.count("rows go to quarantine until it is written") == text.count("# currency:") == 2
+    assert "Land has names, not two-letter codes" in text
+    mapping = yaml.safe_load(text)["entities"]
+    assert sorted(mapping) == ["accounts", "events", "refunds", "subscriptions", "tickets"]
+    ((events,), (tickets,), (contracts,)) = (mapping[name] for name in ("events", "tickets", "subscriptions"))
+    assert (events["columns"]["event_name"], events["columns"]["occurred_at"]) == ("aktion", "zeit")
+    assert (
+        tickets["columns"]["priority"]["map"] == {"hoch": "high"} and tickets["columns"]["account_id"] == "Kundennummer"
+    )
+    columns = contracts["columns"]
+    assert columns["subscription_item_id"] == columns["subscription_id"] == "Vertrag" and columns["plan_id"] == "Tarif"
+    assert (columns["valid_from"]["column"], columns["valid_to"]["column"]) == ("Beginn", "Ende")

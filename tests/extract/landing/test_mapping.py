@@ -98,17 +98,23 @@ def test_an_expression_of_an_older_mapping_is_sql(engine, expression, expected):
             "entities: {charges: {files: x, columns: {}, colour: red}}",
             r"line 1, entities\.charges\.colour: unknown key; did you mean 'columns'\? known are aggregate",
         ),
-        ("entities: {charge: {files: x, columns: {}}}", "no entity 'charge'"),
+        ("entities:\n charge: {files: x, columns: {}}", r"line 2, entities\.charge: no entity 'charge'"),
         ("entities: {charges: {files: x, columns: {colour: red}}}", "no column 'colour'"),
         ("entities: {charges: {columns: {}}}", "`files` is missing"),
         (
             "entities:\n charges:\n  files: x\n  columns: {amount: {colum: y}}",
             r"line 4, entities\.charges\.columns\.amount\.colum: unknown key; did you mean 'column'",
         ),
-        ("entities:\n charges: {files: x, columns: {amounts: red}}", "no column 'amounts'; did you mean 'amount'"),
+        (
+            "entities:\n charges:\n - {files: x, columns: {}}\n - files: y\n   columns:\n    amounts: red",
+            r"line 6, entities\.charges\.1\.columns\.amounts: charges has no column 'amounts'; did you mean 'amount'",
+        ),
         ("entities: {charges: {files: x, columns: {}, csv: {delimiter: ab}}}", r"csv\.delimiter: give one character"),
         ("entities: {charges: [{files: x, columns: {}, keep: last}]}", "`keep` is `oldest by COLUMN`"),
-        ("entities: {charges: [{files: x, columns: {}, keep: oldest by amounts}]}", "no column 'amounts'"),
+        (
+            "entities: {charges: [{files: x, columns: {}, keep: oldest by amounts}]}",
+            r"entities\.charges\.0\.keep: charges has no column 'amounts'",
+        ),
         (
             "entities: {charges: {files: x, columns: {}, select: select 1}}",
             "say `columns` or `select`, and one of them",

@@ -67,6 +67,15 @@ def test_a_pattern_does_not_lead_out_either(source, pattern):
         list_files(str(source), pattern)
 
 
+@pytest.mark.parametrize("directory", ["..", "../../source", "."])
+def test_a_directory_may_be_given_by_a_path_that_goes_up(source, monkeypatch, directory):
+    (source / "accounts" / "a.jsonl").write_text("{}\n")
+    monkeypatch.chdir(source / "accounts")
+    pattern = "a.jsonl" if directory == "." else "accounts/*.jsonl"
+    (found,) = list_files(directory, pattern)
+    assert found.path == pattern.replace("*", "a") and list(read_lines(found)) == [b"{}\n"]
+
+
 def test_what_is_no_regular_file_is_refused(source):
     os.mkfifo(source / "accounts" / "a.csv")
     with pytest.raises(NorthstarError, match="not a regular file"):

@@ -148,6 +148,13 @@ def test_a_system_that_takes_the_question_and_says_nothing_is_down(waited):
     assert len(waited) == 1
 
 
+def test_an_address_without_http_at_its_end_is_told_at_once(server, waited):
+    address = server.address.replace("http:", "https:")
+    with pytest.raises(NorthstarError, match="does not speak https; an address that ends in /http"):
+        HttpClient(address, {}, wait=waited.append).get("me")
+    assert waited == []
+
+
 def test_a_storm_of_429_is_waited_out_or_ends_the_run(server, client, waited):
     storm = [answer(429, Retry_After="2")]
     server.answers[:] = storm * 3

@@ -273,9 +273,13 @@ def test_the_page_of_alerts_shows_rule_threshold_and_how_often_it_fired(painter,
         OPEN_ALERTS.ensure(connection)
         connection.execute(
             "insert into marts.open_alerts values ('a1', 'critical', 'open', 'payments', 'payment_failure_rate', 'web', '', 'payments_fail_often', 'more failed', "
-            "12, 10, 'the documents'' threshold', 4, 3, '2026-02-28 10:00Z', 'alert finance', 'failure code x: 3 of 4', 'payments fail')"
+            "12, 10, 'the documents'' threshold', 4, 3, '2026-02-28 10:00Z', 'alert finance', 'failure code x: 3 of 4', 'payments fail'), "
+            "('a2', 'critical', 'open', 'run_failed', '', 'northstar', 'the disk is full', 'run_failed', 'the last run of the job failed', "
+            "7, null, 'a run that publishes', null, 1, '2026-03-01 05:00Z', 'data on-call', '', '')"
         )  # fmt: skip
         try:
+            # on every page, whatever application is shown
+            assert "The last run failed, at 2026-03-01 05:00 UTC." in str(banner(painter.marts))
             page = str(app.shown_alerts(painter.marts, "web"))
             for words in (
                 "payments_fail_often: more failed",

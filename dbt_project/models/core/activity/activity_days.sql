@@ -1,4 +1,4 @@
--- Grain: account_id, activity_on, application, channel. The days on which an account was active (SEMANTICS, Activity):
+-- Grain: account_id, activity_on, application, channel. The days on which an account was active (docs/semantics.md, Activity):
 -- events with an account whose name does not end in _failed, by the event's application.
 {{ config(
     tags=['wide'], time_dependent=false, materialized='incremental',

@@ -1,5 +1,5 @@
 -- Grain: grain, period_start, application, segment, segment_value. Accounts active in the month before, and those of them
--- active in this month too; by the account's own application (SEMANTICS, Activity).
+-- active in this month too; by the account's own application (docs/semantics.md, Activity).
 {{ config(
     materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],

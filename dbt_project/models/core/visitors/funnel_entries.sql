@@ -1,4 +1,4 @@
--- Grain: funnel, visitor_id, stage_number. When each visitor reached each stage (SEMANTICS, Funnels): it enters once, at its
+-- Grain: funnel, visitor_id, stage_number. When each visitor reached each stage (docs/semantics.md, Funnels): it enters once, at its
 -- first stage-1 event; a stage is reached by the first event of its name at or after the stage before and within the
 -- window from entry. `name#2` is the second such event since entry, at or after the stage before.
 {{ config(

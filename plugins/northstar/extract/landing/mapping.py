@@ -46,7 +46,7 @@ import fsspec
 import yaml
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from northstar.base.config_files import MAX_CHARACTERS, Section, read_config, read_texts, suggest_name
+from northstar.base.config_files import MAX_CHARACTERS, Misplaced, Section, read_config, read_texts, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.contract import Entity, entities
 from northstar.extract.landing import engine
@@ -379,16 +379,18 @@ class MappingFile(Section):
     def _of_the_contract(cls, given: dict[str, Inputs]) -> dict[str, Inputs]:
         for name, inputs in given.items():
             if name not in entities():
-                raise ValueError(f"no entity {name!r} in the contract; {suggest_name(name, entities())}")
-            for spec in inputs if isinstance(inputs, list) else [inputs]:
-                for column in (spec.columns or {}).keys() - entities()[name].columns.keys():
-                    raise ValueError(
-                        f"{name} has no column {column!r}; {suggest_name(column, entities()[name].columns)}"
-                    )
-                if spec.keep and spec.keep != "first" and spec.keep.split()[2] not in entities()[name].columns:
-                    raise ValueError(
-                        f"{name} has no column {spec.keep.split()[2]!r}; {suggest_name(spec.keep.split()[2], entities()[name].columns)}"
-                    )
+                raise Misplaced(f"no entity {name!r} in the contract; {suggest_name(name, entities())}", name)
+            known = entities()[name].columns
+            for number, spec in enumerate(inputs if isinstance(inputs, list) else [inputs]):
+                place = (name, number) if isinstance(inputs, list) else (name,)
+                for column in spec.columns or {}:
+                    if column not in known:
+                        problem = f"{name} has no column {column!r}; {suggest_name(column, known)}"
+                        raise Misplaced(problem, *place, "columns", column)
+                kept_by = spec.keep.split()[2] if spec.keep and spec.keep != "first" else None
+                if kept_by is not None and kept_by not in known:
+                    problem = f"{name} has no column {kept_by!r}; {suggest_name(kept_by, known)}"
+                    raise Misplaced(problem, *place, "keep")
         return given
 
 

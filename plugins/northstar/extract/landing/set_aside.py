@@ -1,7 +1,8 @@
 """A row whose amount cannot be converted, set aside by name until there is a rate.
 
 An amount without a rate stops the publication, since it would silently drop out of revenue. Somebody may decide that one row is to wait: it goes to quarantine,
-as an accepted row, so that certificates name it with who decided it and why. A run that finds a rate for it lands it again.
+as an accepted row, so that certificates name it with who decided it and why. A run that finds a rate for it lands it again; until then it stays there,
+also when its source delivers it again as it was (docs/decisions.md, D279).
 """
 
 from psycopg import sql
@@ -66,7 +67,7 @@ def set_aside(settings: Settings, turn: int, name: str, row_id: str, by: str, be
 
 
 def return_rated(settings: Settings, run_id: int, progress: Progress) -> None:
-    """Land the rows that were set aside and have a rate now. A row that its source has delivered again meanwhile stays as that one is."""
+    """Land the rows that were set aside and have a rate now; the others stay aside. A row that its source has delivered with other content stays as that one is."""
     with db.connect(settings, "loader") as connection:
         turn_lock.keep(connection, run_id, by_hand=True)
         waiting = connection.execute(
@@ -79,6 +80,24 @@ def return_rated(settings: Settings, run_id: int, progress: Progress) -> None:
             if currency == settings.rules.reporting_currency or _has_rate(connection, currency, day):
                 _land(connection, run_id, entity, one)
                 progress(f"  {entity.name}: {one['row'][entity.key[0]]} has a rate now, and is no longer set aside")
+            elif keep_aside(connection, run_id, entity, one):
+                progress(f"  {entity.name}: {one['row'][entity.key[0]]} came again as it was, and stays set aside")
+
+
+def keep_aside(connection: Connection, run_id: int, entity: Entity, waiting: Row) -> bool:
+    """Take a row that is set aside out of what has landed, if its source has delivered it again as it was; returns whether that was so."""
+    connection.execute("select pg_advisory_xact_lock(%s, hashtext(%s))", [LANDING_LOCK, entity.name])
+    row = connection.execute(
+        sql.SQL("delete from staging.{} as t where {} = %s and to_jsonb(t.*) - '_batch_id' - '_loaded_at' = %s returning to_jsonb(t.*) as row")
+        .format(sql.Identifier(entity.name), sql.Identifier(entity.key[0])), [waiting["row"][entity.key[0]], Jsonb(waiting["row"])],
+    ).fetchone()  # fmt: skip
+    if row is None:
+        return False
+    connection.execute(
+        "insert into staging._replaced (entity, batch_id, row) values (%s, %s, %s)",
+        [entity.name, _open_batch(connection, run_id, waiting["source"], entity.name), Jsonb(row["row"])],
+    )
+    return True
 
 
 def _land(connection: Connection, run_id: int, entity: Entity, waiting: Row) -> None:

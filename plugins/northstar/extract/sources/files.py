@@ -759,7 +759,7 @@ def list_files(
     files, is_local = list[SourceFile](), isinstance(system, LocalFileSystem)
     for path, info in sorted(entries.items()):
         relative = path[len(root.rstrip("/")) + 1 :]
-        if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
+        if ".." in relative.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
             raise NorthstarError(
                 f"{directory}: {relative!r} lies outside it; a source has only what is below its directory"
             )

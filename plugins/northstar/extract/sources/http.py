@@ -170,6 +170,11 @@ class HttpClient:
                 reason = "it did not answer in time"
             except httpx.TransportError as exc:
                 cause = " ".join(str(exc).split())[:120]
+                if "WRONG_VERSION_NUMBER" in cause:
+                    raise NorthstarError(
+                        f"{_without_query(url)}: what answers does not speak https; an address that ends in /http, such as "
+                        "http://:key@127.0.0.1:8080/http, is asked without it"
+                    ) from exc
                 reason = f"the connection failed ({type(exc).__name__}{f': {cause}' if cause else ''})"
             except httpx.DecodingError:
                 reason = "its answer is damaged"

@@ -193,14 +193,13 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
     as_of = scratch.version["as_of"]
     old = Library(dict(scratch.old.compiled), as_of)
     new = Library({**scratch.old.compiled, **scratch.compiled}, as_of)
+    reader = DirectReader(connection)
     found = []
     for is_denominator in (False, True):
         side = "denominator" if is_denominator else "numerator"
         try:
-            old_id, before = contributions_by_id(
-                DirectReader(connection), old, value["metric_id"], cell, is_denominator
-            )
-            new_id, now = contributions_by_id(DirectReader(connection), new, value["metric_id"], cell, is_denominator)
+            old_id, before = _contributions(reader, old, value["metric_id"], cell, is_denominator)
+            new_id, now = _contributions(reader, new, value["metric_id"], cell, is_denominator)
         except NorthstarError as exc:
             found.append(RowsBehind(value, side, "", 0, [], str(exc)))
             continue
@@ -214,6 +213,15 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
             rows: list[Row] = [{"id": name, "before": pair[0], "now": pair[1]} for name, pair in largest]
             found.append(RowsBehind(value, side, new_id or old_id or "row", len(differences), rows))
     return found
+
+
+def _contributions(
+    reader: DirectReader, library: Library, metric_id: str, cell: Cell, is_denominator: bool
+) -> tuple[str, dict[str, Decimal]]:
+    """`contributions_by_id`; nothing where a metric is new, or is gone."""
+    if not library.has_metric(metric_id):
+        return "", {}
+    return contributions_by_id(reader, library, metric_id, cell, is_denominator)
 
 
 def _exceeded(result: Preview, limits: Limits) -> list[str]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 
 from northstar.base.collector import uncollected
@@ -120,6 +121,12 @@ def build_beside(
         try:
             yield _build(settings, guard, version, base, tuple(select), progress)
             _require_same_version(guard, version)
+        except (NorthstarError, psycopg.Error) as exc:
+            # a run that replaces what is being read shows as a table that is gone, or as a deadlock: a reader of a view locks the view and then its
+            # tables, and whoever drops a table locks it and then the views on it
+            if not _is_same_version(guard, version):
+                raise _interrupted() from exc
+            raise
         finally:
             empty_scratch(guard)
 

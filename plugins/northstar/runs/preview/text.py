@@ -1,10 +1,10 @@
 """A preview as text for the terminal, as JSON, and as a comment on a pull request."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from datetime import datetime
 
-from northstar.base.tables import markdown_table, table
+from northstar.base.tables import markdown_table, plain_text, table
 from northstar.build.lineage import ROWS
 from northstar.runs.preview.preview import ChangedColumn, MetricDifference, Preview, RowsBehind
 from northstar.runs.preview.values import ChangedValue, MartDifference
@@ -24,7 +24,7 @@ def as_text(preview: Preview) -> str:
     """The preview as tables for the terminal."""
     lines = [_headline(preview), *([preview.cannot_tell] if preview.cannot_tell else [])]
     for title, rows in _sections(preview):
-        lines += ["", title, "", *("  " + line for line in table(rows).splitlines())]
+        lines += ["", title, *(["", *("  " + line for line in table(rows).splitlines())] if rows else [])]
     lines += ["", *_reader_lines(preview)] if preview.readers else []
     lines += ["", *(f"beyond the limits: {line}" for line in preview.exceeded)] if preview.exceeded else []
     return "\n".join(lines)
@@ -37,6 +37,9 @@ def as_markdown(preview: Preview) -> str:
     lines += [f"- **beyond the limits**: {line}" for line in preview.exceeded]
     lines += [f"- {line}" for line in _reader_lines(preview)]
     for title, rows in _sections(preview):
+        if not rows:
+            lines += ["", title]
+            continue
         lines += [
             "",
             f"<details{' open' if not title.startswith('Rows') else ''}><summary>{title}</summary>",
@@ -75,7 +78,7 @@ def for_pages(preview: Preview, withholds_groups: bool, now: datetime) -> KeptPr
         "previewed_at": f"{now:%Y-%m-%d %H:%M}",
         "headline": _headline(preview),
         "sections": [
-            {"title": title, "rows": [{name: "" if v is None else str(v) for name, v in row.items()} for row in rows]}
+            {"title": title, "rows": [{name: plain_text(value) for name, value in row.items()} for row in rows]}
             for title, rows in tables
             if rows
         ],
@@ -86,13 +89,14 @@ def _headline(preview: Preview) -> str:
     beside = f"version {preview.version}, as of {preview.as_of[:16].replace('T', ' ')} UTC"
     if not preview.is_different:
         built = (
-            f"{len(preview.changed)} models were compiled to other SQL, and give the same rows"
+            f"{_counted(preview.changed, 'model')} compiled to other SQL now, with the same rows"
             if preview.changed
             else "no model is compiled to other SQL"
         )
         return f"nothing would change ({built}; {beside})"
     values = sum(m.counts["values"] for m in preview.metrics)
-    differing = f"{len(preview.metrics)} metrics ({values:,} values) and {len(preview.marts)} marts"
+    metrics = f"{_counted(preview.metrics, 'metric')} ({values:,} value{'' if values == 1 else 's'})"
+    differing = f"{metrics} and {_counted(preview.marts, 'mart')}" if preview.marts else metrics
     causes = ", ".join(f"{name} ({_words(causes)})" for name, causes in preview.changed.items())
     if preview.cannot_tell:
         changed = f"; compiled to other SQL now: {causes}" if causes else ""
@@ -117,15 +121,13 @@ def _sections(preview: Preview) -> list[tuple[str, list[Row]]]:
     if preview.alerts:
         sections.append(("Alerts that would open or close", preview.alerts))
     for behind in preview.behind:
-        sections.append(
-            (f"Rows behind {_place(behind.value)}: {_behind_title(behind)}", behind.rows or [{"": behind.note or ""}])
-        )
+        sections.append((f"Rows behind {_place(behind.value)}: {_behind_title(behind)}", behind.rows))
     return sections
 
 
 def _behind_title(behind: RowsBehind) -> str:
     if behind.note:
-        return f"the {behind.side}"
+        return f"none to show of the {behind.side}, {behind.note}"
     return f"{behind.count:,} {behind.id_name} differ in the {behind.side}"
 
 
@@ -175,6 +177,10 @@ def _place(value: ChangedValue) -> str:
 
 def _day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M}" if moment.hour else f"{moment:%Y-%m-%d}"
+
+
+def _counted(things: Sized, noun: str) -> str:
+    return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _words(names: Sequence[str]) -> str:

@@ -51,7 +51,7 @@ JOB = {
     "maintenance_failed",
 }
 TRENDS = {"rise", "drop", "spike"}
-# a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (SEMANTICS)
+# a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (docs/semantics.md)
 TWO_IN_A_ROW = (
     "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
     "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as has_two_failures"
@@ -86,11 +86,13 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
         store_findings(connection, group_by_cause(findings), sources, now)
         store_open(connection)
-        # rows that landed before the first publication are looked at after it
-        connection.execute(
-            "insert into audit.alert_evaluations (evaluated_at, findings) select %s, %s where to_regclass('marts.publications') is not null",
-            [now, len(findings)],
-        )
+        if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+            # rows that landed until then are looked at afterwards
+            progress("nothing has been published yet: alerts begin with the first version")
+        else:
+            connection.execute(
+                "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
+            )
     with db.connect(settings, "publisher") as connection:
         # a lock of the session, not of a transaction: what was sent is committed message by message
         connection.execute("select pg_advisory_lock(%s)", [LOCK])

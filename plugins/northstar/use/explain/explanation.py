@@ -142,14 +142,24 @@ class Library:
             self._read[name] = parse_definition(name, self._models[name])
         return self._read[name]
 
+    def has_metric(self, metric_id: str) -> bool:
+        """Whether a model makes a metric."""
+        return self._find_maker(metric_id) is not None
+
     def of_metric(self, metric_id: str) -> Definition:
         """The model that makes a metric."""
+        maker = self._find_maker(metric_id)
+        if maker is None:
+            raise NorthstarError(
+                f"no build has recorded yet how {metric_id} is made; the next nightly run does (`northstar run` or the DAG)"
+            )
+        return maker
+
+    def _find_maker(self, metric_id: str) -> Definition | None:
         for name, sql in self._models.items():
             if f'"{metric_id}": [' in sql and metric_id in self.definition(name).metrics:
                 return self.definition(name)
-        raise NorthstarError(
-            f"no build has recorded yet how {metric_id} is made; the next nightly run does (`northstar run` or the DAG)"
-        )
+        return None
 
     def find(self, model: Definition, name: str, cell: Cell, of: str | None) -> Term:
         """The measure `name` in the model or the nearest model it is made from.

@@ -484,7 +484,7 @@ def shown_preview(kept: KeptPreview | None, published: Published | None) -> html
             className="northstar-empty",
         )
     words = [
-        html.P(f"{kept['previewed_at']} UTC, beside version {kept['version']:,}: {kept['headline']}"),
+        html.P(f"{kept['previewed_at']} UTC: {kept['headline']}"),
         html.P(
             "Nothing here is published or audited. Rows and values of segments are in the output of the command alone."
         ),
@@ -500,7 +500,7 @@ def shown_preview(kept: KeptPreview | None, published: Published | None) -> html
         for section in kept["sections"]
         for part in (html.H3(section["title"]), _table(section["rows"], list(section["rows"][0]), section["title"], ""))
     ]
-    return html.Div([*words, *tables])
+    return html.Div([*words, *tables], className="northstar-preview")
 
 
 def _preview_page() -> vm.Page:

@@ -35,6 +35,9 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
             "the run that published it was asked for that time" if is_of_earlier_time else "no run has published since"
         )
         warnings.append(f"The data is {late} old: {why}.")
+    for alert in marts.open_alerts("northstar"):
+        if alert["rule"] == "run_failed":
+            warnings.append(f"The last run failed, at {alert['since']:%Y-%m-%d %H:%M} UTC.")
     if published.warnings:
         warnings.append("Warnings of the audit: " + ", ".join(published.warnings) + ".")
     banner = [html.Div(parts, className="northstar-banner", **attribute("data-version", str(published.version)))]
