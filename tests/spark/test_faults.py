@@ -22,10 +22,11 @@ from tests.spark.handover import (
     with_changes,
 )
 from tests.support import silent
+from tests.warehouse.test_lake import directory_of, opened
 
 
 def largest_file(settings) -> Path:
-    return max((lake.lake_directory(settings) / "events").iterdir(), key=lambda path: path.stat().st_size)
+    return max((directory_of(settings) / "events").iterdir(), key=lambda path: path.stat().st_size)
 
 
 DAMAGES = (
@@ -37,7 +38,7 @@ DAMAGES = (
 
 def test_a_file_of_the_lake_that_is_gone_cut_short_or_wrong_in_one_byte_before_spark_reads_it(small, wanted, tmp_path):
     for damage in DAMAGES:
-        lake.complete(small, lake.lake_directory(small))
+        lake.complete(small, opened(small))
         path = largest_file(small)
         harm = f"import os; from pathlib import Path; path = Path('{path}'); {damage}"
         python = script(tmp_path / "python", f'{sys.executable} -c "{harm}" && exec {SPARK_PYTHON} "$@"')

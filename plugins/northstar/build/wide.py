@@ -34,7 +34,8 @@ from northstar.build.dbt import read_context
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.contract import entities
 from northstar.warehouse import db
-from northstar.warehouse.lake import WIDE_ENTITIES, LakeFile, complete, discard, lake_directory, paths_of
+from northstar.warehouse.lake import WIDE_ENTITIES, LakeFile, complete, discard, paths_of
+from northstar.warehouse.lake_store import DamagedFile, LakeStore, open_store
 from northstar.warehouse.rows import Connection, Run, as_shape, fetch_one
 
 REDUCE = Path(__file__).parent / "spark" / "reduce.py"
@@ -92,13 +93,13 @@ def hand_over(settings: Settings, run: Run, progress: Progress) -> list[str]:
     Raises NorthstarError when Spark fails, or when what it hands over does not add up; then nothing of it is left.
     """
     _clear(settings)
-    directory = lake_directory(settings)
-    if directory is None:
+    store = open_store(settings)
+    if store is None:
         raise NorthstarError("spark reads the lake: give `lake` in operations.yml a directory as well")
     work = settings.home / "wide" / f"run-{run['run_id']}"
     work.mkdir(mode=0o700, parents=True)
     try:
-        models = _hand_over(settings, run, directory, work, progress)
+        models = _hand_over(settings, run, store, work, progress)
     except BaseException:
         _clear(settings)
         raise
@@ -117,16 +118,26 @@ def _standing(settings: Settings, run: Run) -> list[str]:
     return list(row["models"]) if row["all_there"] else []
 
 
-def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: Progress) -> list[str]:
-    files = complete(settings, lake)
-    landed = _landed_rows(settings)
-    _write_job(settings, work, lake, files, landed)
-    manifest = _run_spark(settings, lake, work)
+def _hand_over(settings: Settings, run: Run, store: LakeStore, work: Path, progress: Progress) -> list[str]:
+    for seen, remedy in troubles(settings):
+        raise NorthstarError(f"{seen}: {remedy}; or {ADVICE}")
+    files = complete(settings, store)
+    landed = landed_rows(settings)
+    try:
+        place = show_to_spark(settings, store, files, work)
+        write_job(settings, work, place, files, landed)
+        manifest = run_spark(settings, work)
+    except DamagedFile as exc:
+        discard(settings, store, exc.path)
+        raise PassingError(
+            f"Spark cannot read {store.name(exc.path)}, which is out of the lake now: run again, and it is written again from its table "
+            f"(Spark's log: {spark_log(settings)})"
+        ) from exc
     if manifest["landed"] != landed:
         wrong = next(name for name in landed if manifest["landed"].get(name) != landed[name])
         raise NorthstarError(
             f"the lake does not hold what has landed: {landed[wrong]} rows of {wrong}, and Spark read {manifest['landed'].get(wrong)}; "
-            f"remove {lake / wrong}, so that it is written again, and {ADVICE}"
+            f"remove {store.name(wrong)}, so that it is written again, and {ADVICE}"
         )
     with db.connect(settings, "transformer") as connection:
         for name, said in manifest["models"].items():
@@ -146,7 +157,7 @@ def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: P
     return list(manifest["models"])
 
 
-def _landed_rows(settings: Settings) -> dict[str, int]:
+def landed_rows(settings: Settings) -> dict[str, int]:
     query = " union all ".join(
         f"select '{name}' as entity, count(*) as rows from staging.{name}" for name in WIDE_ENTITIES
     )
@@ -154,10 +165,23 @@ def _landed_rows(settings: Settings) -> dict[str, int]:
         return {row["entity"]: row["rows"] for row in connection.execute(query)}
 
 
-def _write_job(
-    settings: Settings, work: Path, lake: Path, files: dict[str, list[LakeFile]], landed: dict[str, int]
+def show_to_spark(settings: Settings, store: LakeStore, files: dict[str, list[LakeFile]], work: Path) -> str:
+    """The place in which Spark finds the files; those of an object store are copied to this machine first, unless Spark reads them itself.
+
+    Raises DamagedFile for one that is gone.
+    """
+    if store.is_local:
+        return store.root
+    if settings.operations.spark_lake is not None:
+        return settings.operations.spark_lake.rstrip("/")
+    store.fetch([path for name in files for path in paths_of(files[name])], work / "lake")
+    return str(work / "lake")
+
+
+def write_job(
+    settings: Settings, work: Path, place: str, files: dict[str, list[LakeFile]], landed: dict[str, int]
 ) -> None:
-    """Write what Spark's script is asked for to job.json. files: of the lake, by entity; landed: their rows, each key once."""
+    """Write what Spark's script is asked for to job.json. place: of the files, by entity; landed: their rows, each key once."""
     job = {
         "master": settings.operations.spark_master,
         "options": settings.operations.spark_options,
@@ -169,7 +193,7 @@ def _write_job(
             name: {
                 "columns": {c.name: c.type for c in entities()[name].stored_columns.values()},
                 "key": list(entities()[name].key),
-                "files": [str(lake / path) for path in paths_of(files[name])],
+                "files": [f"{place}/{path}" for path in paths_of(files[name])],
                 # a row that was replaced is in the file of its former batch as well
                 "has_repeated_keys": sum(file["rows"] for file in files[name]) != landed[name],
             }
@@ -179,15 +203,18 @@ def _write_job(
     (work / "job.json").write_text(json.dumps(job))
 
 
-def _run_spark(settings: Settings, lake: Path, work: Path) -> HandoverManifest:
+def spark_log(settings: Settings) -> Path:
+    """Where the output of Spark is, of the last time."""
+    return settings.logs / "spark.log"
+
+
+def run_spark(settings: Settings, work: Path) -> HandoverManifest:
     """Run Spark's script on the job in the directory `work`; returns its manifest.
 
-    Raises NorthstarError if it fails: PassingError where another try may succeed.
+    Raises DamagedFile for a file of the lake that Spark cannot read, else NorthstarError if it fails: PassingError where another try may succeed.
     """
-    for seen, remedy in troubles(settings):
-        raise NorthstarError(f"{seen}: {remedy}; or {ADVICE}")
     write_project(settings)
-    log = settings.logs / "spark.log"
+    log = spark_log(settings)
     with log.open("w") as output:
         # its input stays open for as long as this process lives: when it closes, the other one ends
         command = [str(_python(settings)), "-P", str(REDUCE), str(work / "job.json")]
@@ -207,10 +234,8 @@ def _run_spark(settings: Settings, lake: Path, work: Path) -> HandoverManifest:
             "may_pass": True,
         }
         if said["file"]:
-            discard(settings, lake, Path(said["file"]))
-            raise PassingError(
-                f"Spark cannot read {said['file']}, which is out of the lake now: run again, and it is written again from its table (Spark's log: {log})"
-            )
+            # below a folder for each entity
+            raise DamagedFile("/".join(said["file"].split("/")[-2:]))
         failure = PassingError if said["may_pass"] else NorthstarError
         raise failure(f"Spark failed: {said['failure']} (its log: {log}); {ADVICE}")
     return as_shape(HandoverManifest, read_json(work / "manifest.json") or {})
