@@ -23,6 +23,9 @@ from tests.spark.handover import (
 )
 from tests.support import silent
 from tests.warehouse.test_lake import directory_of, opened
+from tests.warehouse.test_lake_store import store
+
+__all__ = ["store"]
 
 
 def largest_file(settings) -> Path:
@@ -83,8 +86,34 @@ def test_a_full_disk_of_temporary_files(small, wanted, tmp_path):
         assert os.listdir(disk) == []
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
-    assert hand_over(changed(small, spark_scratch=str(tmp_path / "large")), 103) == wanted
+
+
+def test_a_lake_in_an_object_store_with_temporary_files_elsewhere(small, wanted, store, tmp_path):
+    settings = changed(small, lake="s3://company/lake", spark_scratch=str(tmp_path / "large"))
+    assert hand_over(settings, 103) == wanted
+    assert store.list_objects_v2(Bucket="company", Prefix="lake/events/")["KeyCount"] > 0
     assert os.listdir(tmp_path / "large") == []
+
+
+# Java that does not start, that runs out of memory, and that the system ends
+JAVA_FAULTS = {
+    "open_session = reduce.open_session\nreduce.open_session = lambda job: open_session(job | {'memory_mb': 1 << 40})":
+        "Java does not start with 1024 MB (spark_memory_mb in operations.yml)",
+    "reduce.await_executor = lambda session, job: session._jvm.java.nio.ByteBuffer.allocate((1 << 31) - 9)":
+        "1024 MB are too little memory for it (spark_memory_mb in operations.yml)",
+    "reduce.await_executor = lambda session, job: os.kill(session._sc._gateway.proc.pid, signal.SIGKILL)":
+        "its Java process is gone, ended by the system for lack of memory perhaps (spark_memory_mb in operations.yml)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", JAVA_FAULTS)
+def test_what_java_lacks_is_one_line(small, tmp_path, fault):
+    changes = f"reduce.compile_models = lambda: {{reduce.FACTS: None}}\n{fault}"
+    if "SIGKILL" in fault:
+        changes += "\nreduce.ask_facts = lambda session, facts: session.sql('select 1').collect()"
+    settings = changed(small, spark_python=with_changes(tmp_path, changes))
+    message = fail_to_hand_over(settings, may_pass="SIGKILL" in fault)
+    assert message.startswith(f"Spark failed: {JAVA_FAULTS[fault]} (its log: ")
 
 
 def test_spark_ends_when_the_run_that_started_it_is_gone(tmp_path):

@@ -63,10 +63,11 @@ class ModelSums(TypedDict):
 
 
 class HandoverManifest(TypedDict):
-    """What Spark says of its work. landed: {entity: the rows that it read}."""
+    """What Spark says of its work. landed: {entity: the rows that it read}; seconds: {model, or other stage of the work: how long it took}."""
 
     landed: dict[str, int]
     models: dict[str, ModelSums]
+    seconds: dict[str, float]
 
 
 @contextmanager
@@ -81,10 +82,10 @@ def handed_over(settings: Settings, run: Run, progress: Progress) -> Iterator[li
             yield _standing(settings, run) or hand_over(settings, run, progress)
         else:
             # what a build that was killed left: its rows name accounts, and an erasure builds as well
-            _clear(settings)
+            clear(settings)
             yield []
     finally:
-        _clear(settings)
+        clear(settings)
 
 
 def hand_over(settings: Settings, run: Run, progress: Progress) -> list[str]:
@@ -92,7 +93,7 @@ def hand_over(settings: Settings, run: Run, progress: Progress) -> list[str]:
 
     Raises NorthstarError when Spark fails, or when what it hands over does not add up; then nothing of it is left.
     """
-    _clear(settings)
+    clear(settings)
     store = open_store(settings)
     if store is None:
         raise NorthstarError("spark reads the lake: give `lake` in operations.yml a directory as well")
@@ -101,7 +102,7 @@ def hand_over(settings: Settings, run: Run, progress: Progress) -> list[str]:
     try:
         models = _hand_over(settings, run, store, work, progress)
     except BaseException:
-        _clear(settings)
+        clear(settings)
         raise
     _clear_files(settings)
     return models
@@ -139,9 +140,17 @@ def _hand_over(settings: Settings, run: Run, store: LakeStore, work: Path, progr
             f"the lake does not hold what has landed: {landed[wrong]} rows of {wrong}, and Spark read {manifest['landed'].get(wrong)}; "
             f"remove {store.name(wrong)}, so that it is written again, and {ADVICE}"
         )
+    load(settings, run["run_id"], work, manifest)
+    total = sum(said["rows"] for said in manifest["models"].values())
+    progress(f"    Spark built {len(manifest['models'])} models: {total} rows of {sum(landed.values())} landed ones")
+    return list(manifest["models"])
+
+
+def load(settings: Settings, run_id: int, work: Path, manifest: HandoverManifest) -> None:
+    """Load the models' rows from the directory `work`. Raises NorthstarError if they do not add up to the manifest."""
     with db.connect(settings, "transformer") as connection:
         for name, said in manifest["models"].items():
-            _load(settings, work / name, name)
+            _load_model(settings, work / name, name)
             loaded = _describe(connection, name)
             if loaded != said:
                 raise NorthstarError(
@@ -150,11 +159,8 @@ def _hand_over(settings: Settings, run: Run, store: LakeStore, work: Path, progr
             connection.execute(
                 "insert into audit.handovers (run_id, model, rows, columns) values (%s, %s, %s, %s) on conflict (run_id, model) "
                 "do update set rows = excluded.rows, columns = excluded.columns, loaded_at = clock_timestamp()",
-                [run["run_id"], name, loaded["rows"], Jsonb(loaded["columns"])],
+                [run_id, name, loaded["rows"], Jsonb(loaded["columns"])],
             )
-    total = sum(said["rows"] for said in manifest["models"].values())
-    progress(f"    Spark built {len(manifest['models'])} models: {total} rows of {sum(landed.values())} landed ones")
-    return list(manifest["models"])
 
 
 def landed_rows(settings: Settings) -> dict[str, int]:
@@ -301,7 +307,7 @@ def _scratch(settings: Settings) -> Path:
     return Path(settings.operations.spark_scratch) / f"northstar-{home}"
 
 
-def _load(settings: Settings, path: Path, model: str) -> None:
+def _load_model(settings: Settings, path: Path, model: str) -> None:
     table = f"_handed_over__{model}"
     with closing(adbc.connect(db.uri(settings, "transformer"))) as connection, closing(connection.cursor()) as cursor:
         cursor.execute(f"drop table if exists core.{table}")
@@ -351,7 +357,7 @@ def _clear_files(settings: Settings) -> None:
     shutil.rmtree(_scratch(settings), ignore_errors=True)
 
 
-def _clear(settings: Settings) -> None:
+def clear(settings: Settings) -> None:
     """Remove the files and the tables of a handover."""
     _clear_files(settings)
     with db.connect(settings, "transformer") as connection:
