@@ -138,7 +138,7 @@ def explain(exc: Exception, job: Job) -> dict[str, str | bool | None]:
 
 
 def is_java_gone(exc: Exception) -> bool:
-    """Whether a call failed because Spark's Java process has ended. Py4J often says no more than that it failed."""
+    """Whether a call failed because Spark's Java process has ended. Of that, py4j often says no more than that it failed."""
     if isinstance(exc, ConnectionError):
         return True
     process = getattr(SparkContext._gateway, "proc", None)
