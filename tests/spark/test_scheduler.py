@@ -37,7 +37,7 @@ def test_the_scheduler_builds_the_wide_models_in_a_task_and_tries_it_again(store
     )
     with home() as settings:
         (settings.home / "operations.yml").write_text(
-            f"lake: s3://company/night\nwide_engine: spark\nspark_memory_mb: 1024\nspark_python: {dies_once}\n"
+            f"lake: s3://company/night\nwide_engine: spark\nspark_memory_mb: 1024\njob_niceness: 0\nspark_python: {dies_once}\n"
         )
         settings = load_settings(settings.home)
         start_services(settings, silent)

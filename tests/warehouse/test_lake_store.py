@@ -117,6 +117,8 @@ def test_a_store_that_refuses_or_is_away_lands_nothing_and_is_one_line(settings,
     assert refused("s3://nowhere/lake") == (
         "events: cannot write to the lake s3://nowhere/lake: The specified bucket does not exist; see `lake` in operations.yml"
     )
+    with pytest.raises(NorthstarError, match="cannot read the lake s3://nowhere/lake: The specified bucket does not"):
+        opened(replace(settings, operations=Operations(lake="s3://nowhere/lake"))).sizes("events")
     unknown = "sss://nowhere/lake is no directory, and no store that there is: Protocol not known: sss"
     assert unknown in refused("sss://nowhere/lake")
     S3FileSystem.clear_instance_cache()

@@ -123,7 +123,7 @@ def _hand_over(settings: Settings, run: Run, store: LakeStore, work: Path, progr
     for seen, remedy in troubles(settings):
         raise NorthstarError(f"{seen}: {remedy}; or {ADVICE}")
     files = complete(settings, store)
-    landed = landed_rows(settings)
+    landed = _landed_rows(settings)
     try:
         place = show_to_spark(settings, store, files, work)
         write_job(settings, work, place, files, landed)
@@ -163,7 +163,7 @@ def load(settings: Settings, run_id: int, work: Path, manifest: HandoverManifest
             )
 
 
-def landed_rows(settings: Settings) -> dict[str, int]:
+def _landed_rows(settings: Settings) -> dict[str, int]:
     query = " union all ".join(
         f"select '{name}' as entity, count(*) as rows from staging.{name}" for name in WIDE_ENTITIES
     )

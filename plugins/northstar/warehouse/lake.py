@@ -153,7 +153,7 @@ def complete(settings: Settings, store: LakeStore) -> dict[str, list[LakeFile]]:
             _write_missing(settings, store, entities()[name], missing)
         with db.connect(settings, "loader") as connection:
             files[name] = _listed(connection, name)
-        store.remove_others(name, paths_of(files[name]))
+        store.remove_others(name, set(paths_of(files[name])))
     return files
 
 
@@ -243,7 +243,7 @@ def sweep(settings: Settings) -> int:
     for name in WIDE_ENTITIES:
         with db.connect(settings, "loader") as connection:
             listed = _listed(connection, name)
-        removed += store.remove_others(name, paths_of(listed))
+        removed += store.remove_others(name, set(paths_of(listed)))
     return removed
 
 
