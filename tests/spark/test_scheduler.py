@@ -48,7 +48,7 @@ def test_the_scheduler_builds_the_wide_models_in_a_task_and_tries_it_again(store
             tasks = api.tasks("nightly_rebuild", run_id)
             wide = api._call(f"/api/v2/dags/nightly_rebuild/dagRuns/{run_id}/taskInstances/{TASK}")
         finally:
-            assert stop_services(settings) == []
+            stop_services(settings)
         assert set(tasks.values()) == {"success"} and wide["try_number"] == 2
         [run] = query_as(settings, "transformer", "select run_id from audit.runs where mode = 'nightly'")
         handed = handovers(settings, run["run_id"])
