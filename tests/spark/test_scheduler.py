@@ -26,6 +26,7 @@ def private():
     os.umask(before)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("private")
 def test_the_scheduler_builds_the_wide_models_in_a_task_and_tries_it_again(store, tmp_path, monkeypatch):
     simulate(tmp_path / "company", months=1, accounts=40, applications=("web",), end=parse_time(None))
