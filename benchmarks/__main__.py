@@ -24,6 +24,7 @@ from benchmarks.growth import growth
 from benchmarks.load import load
 from benchmarks.pages import pages
 from benchmarks.series import series
+from benchmarks.spark import spark
 from benchmarks.values import values
 from northstar.base.clock import parse_time
 from northstar.base.settings import load_settings
@@ -299,7 +300,10 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, floor, builds, growth, values, series, orchestration, readers, load, pages, faults), or all."""
+    """Run what is named on the command line (landing, floor, builds, growth, values, series, orchestration, readers, load, pages, faults), or all.
+
+    `spark` runs by its name only, after `make setup-spark`, with millions of events as further words: `python -m benchmarks spark 10 50 200`.
+    """
     wanted = sys.argv[1:] or [
         "landing",
         "floor",
@@ -339,6 +343,8 @@ def main() -> int:
             load(work, SCALE, RESULTS)
         if "pages" in wanted:
             pages(work, SCALE, RESULTS)
+        if "spark" in wanted:
+            spark(work, [float(word) for word in wanted if word[0].isdigit()], RESULTS)
         if "faults" in wanted:
             faults(work, SCALE, RESULTS)
     finally:

@@ -13,13 +13,14 @@ from northstar.build.spot_check import check_drawn
 from northstar.contract import entities
 from northstar.warehouse import db, lake
 from tests.support import query_as, silent
+from tests.warehouse.test_lake import directory_of, opened
 
 
 @pytest.fixture(scope="module")
 def in_lake(built, tmp_path_factory):
     """The small company, as Postgres built it, with a lake."""
     settings = replace(built, operations=Operations(lake=str(tmp_path_factory.mktemp("lake"))))
-    lake.complete(settings, lake.lake_directory(settings))
+    lake.complete(settings, opened(settings))
     yield settings
     with db.connect(built, "loader") as connection:
         connection.execute("delete from audit.lake_files")
@@ -95,7 +96,7 @@ def test_a_difference_stops_the_run_and_is_on_record(in_lake, latest, wide, tabl
 
 def test_a_row_that_moved_to_another_hour_counts_there_alone(in_lake, latest, wide):
     """Whichever hour is drawn, a former version of an event is in it; the event itself is in another."""
-    directory, entity = lake.lake_directory(in_lake), entities()["events"]
+    directory, entity = directory_of(in_lake), entities()["events"]
     [event] = query_as(
         in_lake,
         "loader",

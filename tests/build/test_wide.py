@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from northstar.base.errors import BuildFailed, NorthstarError
+from northstar.base.ports import free_port
 from northstar.base.settings import Operations
 from northstar.build.wide import handed_over, troubles
 from northstar.operate.doctor import examine
@@ -110,3 +111,10 @@ def test_what_spark_lacks_is_found_by_doctor_and_stops_a_run_with_the_same_line(
     monkeypatch.delenv("JAVA_HOME")
     [fine] = [finding for finding in examine(on_spark) if finding.check == "spark"]
     assert not fine.is_wrong and fine.seen == "builds the models with the tag wide, on local"
+    [about_lake] = [finding for finding in examine(on_spark) if finding.check == "lake"]
+    assert not about_lake.is_wrong and about_lake.seen == f"{tmp_path}/lake: 0 files, 0 MB"
+    master = f"spark://127.0.0.1:{free_port()}"
+    away = on_spark.operations.model_copy(update={"spark_master": master, "lake": "sss://company/lake"})
+    found = {f.check: f for f in examine(replace(on_spark, operations=away)) if f.check in ("lake", "spark")}
+    assert found["spark"].is_wrong and found["spark"].seen == f"no master answers at {master}"
+    assert found["lake"].is_wrong and "Protocol not known: sss" in found["lake"].seen

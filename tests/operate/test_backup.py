@@ -19,7 +19,7 @@ from northstar.warehouse import db, embedded, lake
 from northstar.warehouse.setup import bootstrap
 from tests.conftest import home, release_before
 from tests.support import published
-from tests.warehouse.test_lake import counting, event, in_lake, in_table, land
+from tests.warehouse.test_lake import counting, event, in_lake, in_table, land, opened
 
 OWN_TARGETS = "metric_id,application,grain,operator,target\nmrr,shop,month,>=,10\n"
 
@@ -79,13 +79,13 @@ def test_the_lake_of_a_restored_home_is_that_of_the_moment_and_is_written_again(
     _, settings, _, _ = story
     listed = counting(settings)
     assert [file["rows"] for file in listed] == [2, 1] and not (settings.home / "lake").exists()
-    lake.complete(settings, settings.home / "lake")
+    lake.complete(settings, opened(settings))
     assert in_lake(settings) == in_table(settings)
     assert [row["event_name"] for row in in_table(settings)] == ["tool.invoked", "tool.removed"]
     # with the files that stood there after the moment, those count that the restored list names, and no others
     stray = settings.home / "lake" / "events" / "000000000099-00000000.2.parquet"
     stray.write_bytes(b"of a later moment")
-    lake.complete(settings, settings.home / "lake")
+    lake.complete(settings, opened(settings))
     assert not stray.exists() and in_lake(settings) == in_table(settings)
 
 

@@ -50,7 +50,7 @@ PARTS = {"apache-airflow": {"apache-airflow-core", "apache-airflow-task-sdk"}}
 # imported where it happens to be, and never needed
 OPTIONAL = {"atheris"}
 # imported by the script that runs in the environment of requirements-spark.txt
-APART = {"pyspark"}
+APART = {"py4j", "pyspark"}
 
 
 def declared(requirements: list[str]) -> set[str]:

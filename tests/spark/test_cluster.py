@@ -165,3 +165,7 @@ def test_a_cluster_that_gives_nothing_is_one_line(small, standalone):
         f"Spark failed: no master answers at {nowhere} (Connection refused); see `spark_master`"
         in fail_to_hand_over(changed(small, spark_master=nowhere))
     )
+
+
+def test_a_cluster_of_processes_on_this_machine(small, wanted):
+    assert hand_over(changed(small, spark_master="local-cluster[2,1,1024]"), 112) == wanted

@@ -22,10 +22,14 @@ from tests.spark.handover import (
     with_changes,
 )
 from tests.support import silent
+from tests.warehouse.test_lake import directory_of, opened
+from tests.warehouse.test_lake_store import store
+
+__all__ = ["store"]
 
 
 def largest_file(settings) -> Path:
-    return max((lake.lake_directory(settings) / "events").iterdir(), key=lambda path: path.stat().st_size)
+    return max((directory_of(settings) / "events").iterdir(), key=lambda path: path.stat().st_size)
 
 
 DAMAGES = (
@@ -37,7 +41,7 @@ DAMAGES = (
 
 def test_a_file_of_the_lake_that_is_gone_cut_short_or_wrong_in_one_byte_before_spark_reads_it(small, wanted, tmp_path):
     for damage in DAMAGES:
-        lake.complete(small, lake.lake_directory(small))
+        lake.complete(small, opened(small))
         path = largest_file(small)
         harm = f"import os; from pathlib import Path; path = Path('{path}'); {damage}"
         python = script(tmp_path / "python", f'{sys.executable} -c "{harm}" && exec {SPARK_PYTHON} "$@"')
@@ -82,8 +86,34 @@ def test_a_full_disk_of_temporary_files(small, wanted, tmp_path):
         assert os.listdir(disk) == []
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
-    assert hand_over(changed(small, spark_scratch=str(tmp_path / "large")), 103) == wanted
+
+
+def test_a_lake_in_an_object_store_with_temporary_files_elsewhere(small, wanted, store, tmp_path):
+    settings = changed(small, lake="s3://company/lake", spark_scratch=str(tmp_path / "large"))
+    assert hand_over(settings, 103) == wanted
+    assert store.list_objects_v2(Bucket="company", Prefix="lake/events/")["KeyCount"] > 0
     assert os.listdir(tmp_path / "large") == []
+
+
+# Java that does not start, that runs out of memory, and that the system ends
+JAVA_FAULTS = {
+    "open_session = reduce.open_session\nreduce.open_session = lambda job: open_session(job | {'memory_mb': 1 << 40})":
+        "Java does not start with 1024 MB (spark_memory_mb in operations.yml)",
+    "reduce.await_executor = lambda session, job: session._jvm.java.nio.ByteBuffer.allocate((1 << 31) - 9)":
+        "1024 MB are too little memory for it (spark_memory_mb in operations.yml)",
+    "reduce.await_executor = lambda session, job: os.kill(session._sc._gateway.proc.pid, signal.SIGKILL)":
+        "its Java process is gone, ended by the system for lack of memory perhaps (spark_memory_mb in operations.yml)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", JAVA_FAULTS)
+def test_what_java_lacks_is_one_line(small, tmp_path, fault):
+    changes = f"reduce.compile_models = lambda: {{reduce.FACTS: None}}\n{fault}"
+    if "SIGKILL" in fault:
+        changes += "\nreduce.ask_facts = lambda session, facts: session.sql('select 1').collect()"
+    settings = changed(small, spark_python=with_changes(tmp_path, changes))
+    message = fail_to_hand_over(settings, may_pass="SIGKILL" in fault)
+    assert message.startswith(f"Spark failed: {JAVA_FAULTS[fault]} (its log: ")
 
 
 def test_spark_ends_when_the_run_that_started_it_is_gone(tmp_path):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from northstar.extract.landing.directory import land_directory
 from northstar.privacy.details import forget_details
 from northstar.runs.turns import command_turn
 from northstar.warehouse import db, lake
+from northstar.warehouse.lake_store import LakeStore, open_store
 from tests.support import empty, query_as, silent, utc, write_rows
 
 COLUMNS = "event_id, event_name, occurred_at, account_id, properties, _batch_id"
@@ -54,11 +56,22 @@ def as_texts(document: dict) -> dict:
     }
 
 
+def opened(settings) -> LakeStore:
+    store = open_store(settings)
+    assert store is not None
+    return store
+
+
+def directory_of(settings) -> Path:
+    return Path(opened(settings).root)
+
+
 def in_lake(settings) -> list[dict]:
     """The rows of the files that count: of several with one key that of the newest batch."""
-    directory = lake.lake_directory(settings)
-    listed = query_as(settings, "loader", "select path from audit.lake_files where entity = 'events'")
-    rows = ds.dataset([str(directory / f["path"]) for f in listed]).to_table(columns=COLUMNS.split(", ")).to_pylist()
+    store = opened(settings)
+    listed = query_as(settings, "loader", "select distinct path from audit.lake_files where entity = 'events'")
+    files = ds.dataset([store.full(f["path"]) for f in listed], filesystem=store.system)
+    rows = files.to_table(columns=COLUMNS.split(", ")).to_pylist()
     newest = {
         row["event_id"]: row | {"properties": json.loads(row["properties"])}
         for row in sorted(rows, key=lambda row: row["_batch_id"])
@@ -89,7 +102,7 @@ DOCUMENTS = (
 def test_a_document_has_its_members_as_the_texts_that_postgres_gives(settings, source):
     land(settings, source, [event(100 + number, properties=text) for number, text in enumerate(DOCUMENTS)])
     wanted = query_as(settings, "loader", "select event_id, properties ->> 'a' as a from staging.events order by 1")
-    [path] = (lake.lake_directory(settings) / "events").iterdir()
+    [path] = (directory_of(settings) / "events").iterdir()
     documents = {row["event_id"]: row["properties"] for row in pq.read_table(path).to_pylist()}
     found = {event_id: json.loads(text).get("a") if text else None for event_id, text in documents.items()}
     assert len(wanted) == len(DOCUMENTS)
@@ -98,12 +111,12 @@ def test_a_document_has_its_members_as_the_texts_that_postgres_gives(settings, s
 
 def test_files_of_an_earlier_layout_are_written_anew(settings, source):
     land(settings, source, [event(1)])
-    directory = lake.lake_directory(settings)
+    directory = directory_of(settings)
     [path] = (directory / "events").iterdir()
     earlier = path.rename(path.with_name(path.name.replace(".2.parquet", ".parquet")))
     with db.connect(settings, "loader") as connection:
         connection.execute("update audit.lake_files set path = %s", [str(earlier.relative_to(directory))])
-    [file] = lake.complete(settings, directory)["events"]
+    [file] = lake.complete(settings, opened(settings))["events"]
     assert file["path"].endswith(".2.parquet") and not earlier.exists() and in_lake(settings) == in_table(settings)
 
 
@@ -134,13 +147,13 @@ def test_what_the_lake_lacks_is_written_from_the_tables(settings, source):
     land(replace(settings, operations=Operations()), source, [event(1)], "before there was a lake")
     for number in (2, 3, 4):
         land(settings, source, [event(number)], f"batch {number}")
-    directory = lake.lake_directory(settings)
+    directory = directory_of(settings)
     gone, short, whole = sorted((directory / "events").iterdir())
     gone.unlink()
     short.write_bytes(short.read_bytes()[:-10])
     stray = directory / "events" / "000000009999-0badcafe.2.parquet"
     stray.write_bytes(b"of a landing that was killed")
-    files = lake.complete(settings, directory)["events"]
+    files = lake.complete(settings, opened(settings))["events"]
     assert in_lake(settings) == in_table(settings) and len(files) == 4
     assert whole.exists() and not stray.exists() and not short.exists()
     assert {directory / file["path"] for file in files} == set((directory / "events").iterdir())
@@ -150,12 +163,12 @@ def test_rows_that_lose_their_details_lose_them_in_the_lake(settings, source):
     secret = event(1, properties={"tool": "é", "note": "by hand"})
     land(settings, source, [secret])
     settings = replace(settings, operations=Operations(lake=settings.operations.lake, keep_details_days={"events": 1}))
-    directory = lake.lake_directory(settings)
+    directory = directory_of(settings)
     assert "by hand" in pq.read_table(next((directory / "events").iterdir())).to_pylist()[0]["properties"]
     with command_turn(settings, "a test") as number:
         forget_details(settings, number, utc("2026-03-01T00:00:00"))
     assert lake.sweep(settings) == 1 and list((directory / "events").iterdir()) == []
-    lake.complete(settings, directory)
+    lake.complete(settings, opened(settings))
     [row] = in_lake(settings)
     assert row["properties"] == {"tool": "é"} and [row] == in_table(settings)
     assert len(list((directory / "events").iterdir())) == 1
@@ -170,12 +183,12 @@ def land_many(settings, source, count: int = lake.MANY) -> None:
 
 def test_many_small_files_become_one_with_all_of_their_batches(settings, source):
     land_many(settings, source)
-    directory = lake.lake_directory(settings)
+    directory = directory_of(settings)
     assert lake.compact(settings) == lake.MANY - 1
     assert in_lake(settings) == in_table(settings) and len(in_table(settings)) == lake.MANY + 1
     assert lake.sweep(settings) == lake.MANY
     [merged] = (directory / "events").iterdir()
-    files = lake.complete(settings, directory)["events"]
+    files = lake.complete(settings, opened(settings))["events"]
     assert len(files) == lake.MANY and lake.paths_of(files) == [str(merged.relative_to(directory))]
     assert sum(file["rows"] for file in files) == pq.read_metadata(merged).num_rows
     assert in_lake(settings) == in_table(settings)
@@ -188,7 +201,7 @@ def test_many_small_files_become_one_with_all_of_their_batches(settings, source)
     ]
     # a merged file that is gone is written again, batch by batch
     merged.unlink()
-    lake.complete(settings, directory)
+    lake.complete(settings, opened(settings))
     assert in_lake(settings) == in_table(settings) and not merged.exists()
 
 
@@ -196,7 +209,7 @@ def test_a_few_files_stay_and_merged_ones_are_no_larger_than_they_should_be(sett
     land_many(settings, source, lake.MANY - 1)
     assert lake.compact(settings) == 0
     land(settings, source, [event(100)], "one more")
-    one = max(path.stat().st_size for path in (lake.lake_directory(settings) / "events").iterdir())
+    one = max(path.stat().st_size for path in (directory_of(settings) / "events").iterdir())
     monkeypatch.setattr(lake, "LARGE_BYTES", 4 * one)
     assert lake.compact(settings) == lake.MANY - lake.MANY // 4
     assert in_lake(settings) == in_table(settings)
@@ -204,12 +217,12 @@ def test_a_few_files_stay_and_merged_ones_are_no_larger_than_they_should_be(sett
 
 def test_a_small_file_that_cannot_be_read_is_taken_out_and_written_again(settings, source):
     land_many(settings, source)
-    directory = lake.lake_directory(settings)
+    directory = directory_of(settings)
     damaged = sorted((directory / "events").iterdir())[3]
     damaged.write_bytes(damaged.read_bytes()[:-10])
     assert lake.compact(settings) == 0 and not damaged.exists()
     lake.sweep(settings)
-    lake.complete(settings, directory)
+    lake.complete(settings, opened(settings))
     assert in_lake(settings) == in_table(settings)
     assert lake.compact(settings) == lake.MANY - 1
 
@@ -245,9 +258,7 @@ for module, name in {"land": ((lake, "_write_file"), (batch, "write_batch")), "c
 
 
 def kill(settings, work: str, source) -> None:
-    subprocess.run(
-        [sys.executable, "-c", KILLED, settings.home, lake.lake_directory(settings), work, source], check=True
-    )
+    subprocess.run([sys.executable, "-c", KILLED, settings.home, directory_of(settings), work, source], check=True)
 
 
 def counting(settings) -> list[dict]:
@@ -256,7 +267,7 @@ def counting(settings) -> list[dict]:
 
 def test_a_landing_that_is_killed_with_its_file_written_or_named_leaves_nothing_that_counts(settings, source, tmp_path):
     land(settings, source, [event(1)], "before")
-    before, directory = counting(settings), lake.lake_directory(settings) / "events"
+    before, directory = counting(settings), directory_of(settings) / "events"
     write_rows(tmp_path / "killed", {"events": [event(1, "tool.removed", "2026-02-11T00:00:00Z"), event(2)]})
     kill(settings, "land", tmp_path / "killed")
     assert counting(settings) == before and len(in_table(settings)) == 1
@@ -265,18 +276,18 @@ def test_a_landing_that_is_killed_with_its_file_written_or_named_leaves_nothing_
     assert in_lake(settings) == in_table(settings) and len(in_table(settings)) == 2
     # what the next run finds is whole; the files that do not count are gone
     after = counting(settings)
-    lake.complete(settings, directory.parent)
+    lake.complete(settings, opened(settings))
     assert counting(settings) == after and len(list(directory.iterdir())) == 2
 
 
 def test_a_merging_that_is_killed_before_or_after_its_files_count_loses_and_doubles_nothing(settings, source):
     land_many(settings, source)
-    directory = lake.lake_directory(settings) / "events"
+    directory = directory_of(settings) / "events"
     wanted = in_table(settings)
     # before: a file that nobody reads; after: those that were merged
     kill(settings, "compact", source)
     assert in_lake(settings) == wanted and len(list(directory.iterdir())) == lake.MANY + 2
     assert lake.sweep(settings) == lake.MANY + 1
     after = counting(settings)
-    lake.complete(settings, directory.parent)
+    lake.complete(settings, opened(settings))
     assert counting(settings) == after and in_lake(settings) == wanted

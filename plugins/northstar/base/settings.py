@@ -151,7 +151,8 @@ class Operations(Section):
     # bounds of the SQL of mappings, for each input: memory before it spills to the home's tmp/, and time
     mapping_memory_mb: int = Field(1024, strict=True, ge=64, description="give whole MB, 64 or more")
     mapping_minutes: float = Field(60, gt=0, description="give minutes")
-    # a directory, below the home unless it is absolute, in which the landed rows of the largest entities are kept as parquet too
+    # a directory, below the home unless it is absolute, or a place in an object store (s3://, gs://, az://), in which the landed rows of the
+    # largest entities are kept as parquet too
     lake: str | None = None
     # what builds the models with the tag `wide` in nightly runs (docs/scaling.md): spark reads the lake
     wide_engine: Literal["postgres", "spark"] = Field("postgres", description="give postgres or spark")
@@ -171,6 +172,8 @@ class Operations(Section):
     spark_scratch: str | None = None
     spark_cores: int = Field(2, strict=True, ge=1, description="give whole cores, 1 or more")
     spark_memory_mb: int = Field(2048, strict=True, ge=1024, description="give whole MB, 1024 or more")
+    # the lake in an object store as Spark's own file systems name it, s3a://BUCKET/FOLDER; None: its files are copied to this machine for Spark
+    spark_lake: str | None = None
     # the interpreter of Spark's environment; None: that of `make setup-spark`
     spark_python: str | None = None
     # a full run that would restate more values of complete periods waits with its publication until somebody approves it; None: none does

@@ -27,7 +27,8 @@ from northstar.build.manifest import Node, find_manifest
 from northstar.build.results import read_definitions
 from northstar.contract import Entity, entities
 from northstar.warehouse import db
-from northstar.warehouse.lake import WIDE_ENTITIES, counting_paths, file_schema, lake_directory
+from northstar.warehouse.lake import WIDE_ENTITIES, counting_paths, file_schema
+from northstar.warehouse.lake_store import open_store
 from northstar.warehouse.rows import Run
 
 # one in so many accounts and hours is drawn, and one at least
@@ -122,9 +123,11 @@ def _draw(cursor: adbc.Cursor, run_id: int, models: list[DrawnModel], share: int
 
 def _read_drawn(settings: Settings, cursor: adbc.Cursor, entity: Entity) -> None:
     """Make a temporary view of the entity's name, with the columns of its landed table, of the drawn rows in the lake."""
-    directory = lake_directory(settings)
-    paths = [] if directory is None else [str(directory / path) for path in counting_paths(settings, entity.name)]
-    files = ds.dataset(paths, schema=file_schema(entity), format="parquet")
+    store = open_store(settings)
+    paths = [] if store is None else [store.full(path) for path in counting_paths(settings, entity.name)]
+    files = ds.dataset(
+        paths, schema=file_schema(entity), format="parquet", filesystem=None if store is None else store.system
+    )
     rows = _drawn_rows(cursor, files, entity)
     cursor.adbc_ingest(f"files_{entity.name}", rows, mode="create", temporary=True)
     columns = ", ".join(f'"{c.name}"::{c.postgres_type}' for c in entity.stored_columns.values())

@@ -34,7 +34,8 @@ from northstar.build.dbt import read_context
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.contract import entities
 from northstar.warehouse import db
-from northstar.warehouse.lake import WIDE_ENTITIES, LakeFile, complete, discard, lake_directory, paths_of
+from northstar.warehouse.lake import WIDE_ENTITIES, LakeFile, complete, discard, paths_of
+from northstar.warehouse.lake_store import DamagedFile, LakeStore, open_store
 from northstar.warehouse.rows import Connection, Run, as_shape, fetch_one
 
 REDUCE = Path(__file__).parent / "spark" / "reduce.py"
@@ -62,10 +63,11 @@ class ModelSums(TypedDict):
 
 
 class HandoverManifest(TypedDict):
-    """What Spark says of its work. landed: {entity: the rows that it read}."""
+    """What Spark says of its work. landed: {entity: the rows that it read}; seconds: {model, or other stage of the work: how long it took}."""
 
     landed: dict[str, int]
     models: dict[str, ModelSums]
+    seconds: dict[str, float]
 
 
 @contextmanager
@@ -80,10 +82,10 @@ def handed_over(settings: Settings, run: Run, progress: Progress) -> Iterator[li
             yield _standing(settings, run) or hand_over(settings, run, progress)
         else:
             # what a build that was killed left: its rows name accounts, and an erasure builds as well
-            _clear(settings)
+            clear(settings)
             yield []
     finally:
-        _clear(settings)
+        clear(settings)
 
 
 def hand_over(settings: Settings, run: Run, progress: Progress) -> list[str]:
@@ -91,16 +93,16 @@ def hand_over(settings: Settings, run: Run, progress: Progress) -> list[str]:
 
     Raises NorthstarError when Spark fails, or when what it hands over does not add up; then nothing of it is left.
     """
-    _clear(settings)
-    directory = lake_directory(settings)
-    if directory is None:
+    clear(settings)
+    store = open_store(settings)
+    if store is None:
         raise NorthstarError("spark reads the lake: give `lake` in operations.yml a directory as well")
     work = settings.home / "wide" / f"run-{run['run_id']}"
     work.mkdir(mode=0o700, parents=True)
     try:
-        models = _hand_over(settings, run, directory, work, progress)
+        models = _hand_over(settings, run, store, work, progress)
     except BaseException:
-        _clear(settings)
+        clear(settings)
         raise
     _clear_files(settings)
     return models
@@ -117,20 +119,38 @@ def _standing(settings: Settings, run: Run) -> list[str]:
     return list(row["models"]) if row["all_there"] else []
 
 
-def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: Progress) -> list[str]:
-    files = complete(settings, lake)
+def _hand_over(settings: Settings, run: Run, store: LakeStore, work: Path, progress: Progress) -> list[str]:
+    for seen, remedy in troubles(settings):
+        raise NorthstarError(f"{seen}: {remedy}; or {ADVICE}")
+    files = complete(settings, store)
     landed = _landed_rows(settings)
-    _write_job(settings, work, lake, files, landed)
-    manifest = _run_spark(settings, lake, work)
+    try:
+        place = show_to_spark(settings, store, files, work)
+        write_job(settings, work, place, files, landed)
+        manifest = run_spark(settings, work)
+    except DamagedFile as exc:
+        discard(settings, store, exc.path)
+        raise PassingError(
+            f"Spark cannot read {store.name(exc.path)}, which is out of the lake now: run again, and it is written again from its table "
+            f"(Spark's log: {spark_log(settings)})"
+        ) from exc
     if manifest["landed"] != landed:
         wrong = next(name for name in landed if manifest["landed"].get(name) != landed[name])
         raise NorthstarError(
             f"the lake does not hold what has landed: {landed[wrong]} rows of {wrong}, and Spark read {manifest['landed'].get(wrong)}; "
-            f"remove {lake / wrong}, so that it is written again, and {ADVICE}"
+            f"remove {store.name(wrong)}, so that it is written again, and {ADVICE}"
         )
+    load(settings, run["run_id"], work, manifest)
+    total = sum(said["rows"] for said in manifest["models"].values())
+    progress(f"    Spark built {len(manifest['models'])} models: {total} rows of {sum(landed.values())} landed ones")
+    return list(manifest["models"])
+
+
+def load(settings: Settings, run_id: int, work: Path, manifest: HandoverManifest) -> None:
+    """Load the models' rows from the directory `work`. Raises NorthstarError if they do not add up to the manifest."""
     with db.connect(settings, "transformer") as connection:
         for name, said in manifest["models"].items():
-            _load(settings, work / name, name)
+            _load_model(settings, work / name, name)
             loaded = _describe(connection, name)
             if loaded != said:
                 raise NorthstarError(
@@ -139,11 +159,8 @@ def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: P
             connection.execute(
                 "insert into audit.handovers (run_id, model, rows, columns) values (%s, %s, %s, %s) on conflict (run_id, model) "
                 "do update set rows = excluded.rows, columns = excluded.columns, loaded_at = clock_timestamp()",
-                [run["run_id"], name, loaded["rows"], Jsonb(loaded["columns"])],
+                [run_id, name, loaded["rows"], Jsonb(loaded["columns"])],
             )
-    total = sum(said["rows"] for said in manifest["models"].values())
-    progress(f"    Spark built {len(manifest['models'])} models: {total} rows of {sum(landed.values())} landed ones")
-    return list(manifest["models"])
 
 
 def _landed_rows(settings: Settings) -> dict[str, int]:
@@ -154,10 +171,23 @@ def _landed_rows(settings: Settings) -> dict[str, int]:
         return {row["entity"]: row["rows"] for row in connection.execute(query)}
 
 
-def _write_job(
-    settings: Settings, work: Path, lake: Path, files: dict[str, list[LakeFile]], landed: dict[str, int]
+def show_to_spark(settings: Settings, store: LakeStore, files: dict[str, list[LakeFile]], work: Path) -> str:
+    """The place in which Spark finds the files; those of an object store are copied to this machine first, unless Spark reads them itself.
+
+    Raises DamagedFile for one that is gone.
+    """
+    if store.is_local:
+        return store.root
+    if settings.operations.spark_lake is not None:
+        return settings.operations.spark_lake.rstrip("/")
+    store.fetch([path for name in files for path in paths_of(files[name])], work / "lake")
+    return str(work / "lake")
+
+
+def write_job(
+    settings: Settings, work: Path, place: str, files: dict[str, list[LakeFile]], landed: dict[str, int]
 ) -> None:
-    """Write what Spark's script is asked for to job.json. files: of the lake, by entity; landed: their rows, each key once."""
+    """Write what Spark's script is asked for to job.json. place: of the files, by entity; landed: their rows, each key once."""
     job = {
         "master": settings.operations.spark_master,
         "options": settings.operations.spark_options,
@@ -169,7 +199,7 @@ def _write_job(
             name: {
                 "columns": {c.name: c.type for c in entities()[name].stored_columns.values()},
                 "key": list(entities()[name].key),
-                "files": [str(lake / path) for path in paths_of(files[name])],
+                "files": [f"{place}/{path}" for path in paths_of(files[name])],
                 # a row that was replaced is in the file of its former batch as well
                 "has_repeated_keys": sum(file["rows"] for file in files[name]) != landed[name],
             }
@@ -179,15 +209,18 @@ def _write_job(
     (work / "job.json").write_text(json.dumps(job))
 
 
-def _run_spark(settings: Settings, lake: Path, work: Path) -> HandoverManifest:
+def spark_log(settings: Settings) -> Path:
+    """Where the output of Spark is, of the last time."""
+    return settings.logs / "spark.log"
+
+
+def run_spark(settings: Settings, work: Path) -> HandoverManifest:
     """Run Spark's script on the job in the directory `work`; returns its manifest.
 
-    Raises NorthstarError if it fails: PassingError where another try may succeed.
+    Raises DamagedFile for a file of the lake that Spark cannot read, else NorthstarError if it fails: PassingError where another try may succeed.
     """
-    for seen, remedy in troubles(settings):
-        raise NorthstarError(f"{seen}: {remedy}; or {ADVICE}")
     write_project(settings)
-    log = settings.logs / "spark.log"
+    log = spark_log(settings)
     with log.open("w") as output:
         # its input stays open for as long as this process lives: when it closes, the other one ends
         command = [str(_python(settings)), "-P", str(REDUCE), str(work / "job.json")]
@@ -207,10 +240,8 @@ def _run_spark(settings: Settings, lake: Path, work: Path) -> HandoverManifest:
             "may_pass": True,
         }
         if said["file"]:
-            discard(settings, lake, Path(said["file"]))
-            raise PassingError(
-                f"Spark cannot read {said['file']}, which is out of the lake now: run again, and it is written again from its table (Spark's log: {log})"
-            )
+            # below a folder for each entity
+            raise DamagedFile("/".join(said["file"].split("/")[-2:]))
         failure = PassingError if said["may_pass"] else NorthstarError
         raise failure(f"Spark failed: {said['failure']} (its log: {log}); {ADVICE}")
     return as_shape(HandoverManifest, read_json(work / "manifest.json") or {})
@@ -276,7 +307,7 @@ def _scratch(settings: Settings) -> Path:
     return Path(settings.operations.spark_scratch) / f"northstar-{home}"
 
 
-def _load(settings: Settings, path: Path, model: str) -> None:
+def _load_model(settings: Settings, path: Path, model: str) -> None:
     table = f"_handed_over__{model}"
     with closing(adbc.connect(db.uri(settings, "transformer"))) as connection, closing(connection.cursor()) as cursor:
         cursor.execute(f"drop table if exists core.{table}")
@@ -326,7 +357,7 @@ def _clear_files(settings: Settings) -> None:
     shutil.rmtree(_scratch(settings), ignore_errors=True)
 
 
-def _clear(settings: Settings) -> None:
+def clear(settings: Settings) -> None:
     """Remove the files and the tables of a handover."""
     _clear_files(settings)
     with db.connect(settings, "transformer") as connection:

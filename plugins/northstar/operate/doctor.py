@@ -24,6 +24,8 @@ from northstar.connections.airflow import api_health
 from northstar.contract import entities
 from northstar.extract.sources.declared import open_source, read_sources
 from northstar.warehouse import db, embedded, migrations, role_settings, turn_lock
+from northstar.warehouse.lake import WIDE_ENTITIES
+from northstar.warehouse.lake_store import open_store
 from northstar.warehouse.landed_tables import key_index_name, landed_columns, secondary_indexes
 from northstar.warehouse.rights import WRITERS
 from northstar.warehouse.rows import Connection, as_shape, fetch_one
@@ -207,10 +209,32 @@ def _own_seeds(settings: Settings) -> Iterator[Observation]:
 
 def _spark(settings: Settings) -> Iterator[Observation]:
     if settings.operations.wide_engine == "spark":
-        found = list(wide.troubles(settings))
+        found, master = list(wide.troubles(settings)), settings.operations.spark_master
         yield from found
-        if not found:
-            yield (f"builds the models with the tag wide, on {settings.operations.spark_master}",)
+        if master.startswith("spark://") and not any(map(_answers, master.removeprefix("spark://").split(","))):
+            yield f"no master answers at {master}", "start it, or correct `spark_master` in operations.yml"
+        elif not found:
+            yield (f"builds the models with the tag wide, on {master}",)
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody accepts connections at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _lake(settings: Settings) -> Iterator[Observation]:
+    try:
+        store = open_store(settings)
+        if store is not None:
+            sizes = [size for name in WIDE_ENTITIES for size in store.sizes(name).values()]
+            yield (f"{store.address}: {len(sizes)} files, {sum(sizes) >> 20} MB",)
+    except NorthstarError as exc:
+        yield str(exc), "until then nothing lands of what has many rows"
 
 
 def _now() -> datetime:
@@ -507,6 +531,7 @@ CHECKS_WITHOUT_DATABASE: dict[str, Callable[[Settings], Iterator[Observation]]] 
     "airflow": _airflow,
     "sources": _sources,
     "own seeds": _own_seeds,
+    "lake": _lake,
     "spark": _spark,
 }
 DATABASE_CHECKS: dict[str, Callable[[Settings, Connection], Iterator[Observation]]] = {

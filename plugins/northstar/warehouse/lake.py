@@ -6,11 +6,10 @@ that of the newest batch holds. What changes landed rows in place (an erasure, a
 transaction; `complete` writes what the lake lacks from the tables.
 """
 
-import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import closing
+from pathlib import PurePosixPath
 from typing import TypedDict
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -18,12 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from psycopg import sql
 
-from northstar.base.errors import NorthstarError
-from northstar.base.files import sync_directory
 from northstar.base.settings import Settings
-from northstar.base.third_parties import resource_error
 from northstar.contract import Entity, entities
 from northstar.warehouse import db
+from northstar.warehouse.lake_store import DamagedFile, InputFailed, LakeStore, open_store
 from northstar.warehouse.rows import Connection, fetch_all_as
 
 # the entities of which there may be more rows than one machine counts in a night: those that models with the tag `wide` read
@@ -49,7 +46,7 @@ AS_STORED = {
 
 
 class LakeFile(TypedDict):
-    """A row of audit.lake_files: a batch, and the file that has its rows. path: below the lake's directory; rows: of the batch; bytes: of the file."""
+    """A row of audit.lake_files: a batch, and the file that has its rows. path: in the lake's store; rows: of the batch; bytes: of the file."""
 
     entity: str
     batch_id: int
@@ -58,18 +55,13 @@ class LakeFile(TypedDict):
     bytes: int
 
 
-def lake_directory(settings: Settings) -> Path | None:
-    """The lake's directory; None where the home keeps no lake."""
-    return None if settings.operations.lake is None else settings.home / settings.operations.lake
-
-
 def file_schema(entity: Entity) -> pa.Schema:
     """The schema of an entity's files: its columns by the contract, and the number of the batch. `_extra`, which no model reads, is left out."""
     fields = [pa.field(c.name, FILE_TYPES[c.type]) for c in entity.stored_columns.values()]
     return pa.schema([*fields, pa.field("_batch_id", pa.int64())])
 
 
-def write_batch(directory: Path, cursor: adbc.Cursor, entity: Entity, batch_id: int) -> None:
+def write_batch(store: LakeStore, cursor: adbc.Cursor, entity: Entity, batch_id: int) -> None:
     """Write the rows of a batch, as they are in the table, to a file and name it in audit.lake_files, in the cursor's transaction.
 
     Raises NorthstarError when the file cannot be written; the caller rolls back.
@@ -81,37 +73,42 @@ def write_batch(directory: Path, cursor: adbc.Cursor, entity: Entity, batch_id: 
         columns, sql.Identifier(entity.name), sql.Literal(batch_id)
     )
     cursor.execute(query.as_string(None))
-    path = _new_path(directory, entity.name, batch_id)
-    with _translate_file_errors(directory):
-        rows = _write_file(path, file_schema(entity), cursor.fetch_record_batch())
-        size = path.stat().st_size
+    path = _new_path(entity.name, batch_id)
+    rows = _write_file(store, path, file_schema(entity), cursor.fetch_record_batch())
     if not rows:
-        path.unlink()
+        store.remove(path)
         return
     entry = sql.SQL("insert into audit.lake_files (entity, batch_id, path, rows, bytes) values ({})").format(
-        sql.SQL(", ").join(map(sql.Literal, (entity.name, batch_id, str(path.relative_to(directory)), rows, size)))
+        sql.SQL(", ").join(map(sql.Literal, (entity.name, batch_id, path, rows, store.size(path))))
     )
     cursor.execute(entry.as_string(None))
 
 
-def _new_path(directory: Path, name: str, batch_id: int) -> Path:
+def _new_path(name: str, batch_id: int) -> str:
     """The path of a new file of an entity that begins with the rows of a batch."""
-    return directory / name / f"{batch_id:012}-{secrets.token_hex(4)}.{LAYOUT}.parquet"
+    return f"{name}/{batch_id:012}-{secrets.token_hex(4)}.{LAYOUT}.parquet"
 
 
-def _write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+def _write_file(store: LakeStore, path: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
     """Write a file that survives a crash of the machine from the moment this returns; returns its rows."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     rows = 0
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
-            for batch in batches:
-                writer.write_table(pa.Table.from_batches([batch]).cast(schema))
-                rows += batch.num_rows
-        file.flush()
-        os.fsync(file.fileno())
-    sync_directory(path.parent)
+    with (
+        store.create(path) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for table in _read_input(schema, batches):
+            writer.write_table(table)
+            rows += table.num_rows
     return rows
+
+
+def _read_input(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The batches in the file's types; a failure to read them is told apart from one of the store that they are written to."""
+    try:
+        for batch in batches:
+            yield pa.Table.from_batches([batch]).cast(schema)
+    except Exception as exc:
+        raise InputFailed(exc) from exc
 
 
 def withdraw(connection: Connection, name: str) -> None:
@@ -119,14 +116,14 @@ def withdraw(connection: Connection, name: str) -> None:
     connection.execute("delete from audit.lake_files where entity = %s", [name])
 
 
-def discard(settings: Settings, directory: Path, path: Path) -> None:
+def discard(settings: Settings, store: LakeStore, path: str) -> None:
     """Take out a file that cannot be read; `complete` writes it again from its table."""
     with db.connect(settings, "loader") as connection:
-        connection.execute("delete from audit.lake_files where path = %s", [str(path.relative_to(directory))])
-    path.unlink(missing_ok=True)
+        connection.execute("delete from audit.lake_files where path = %s", [path])
+    store.remove(path)
 
 
-def complete(settings: Settings, directory: Path) -> dict[str, list[LakeFile]]:
+def complete(settings: Settings, store: LakeStore) -> dict[str, list[LakeFile]]:
     """Write the batches that the lake lacks, from the tables, and remove files that do not count; returns {entity: its files}.
 
     It lacks those that landed before there was a lake, those that were withdrawn, and files that are gone or cut short. No batch may land
@@ -134,10 +131,11 @@ def complete(settings: Settings, directory: Path) -> dict[str, list[LakeFile]]:
     """
     files: dict[str, list[LakeFile]] = {}
     for name in WIDE_ENTITIES:
+        sizes = store.sizes(name)
         with db.connect(settings, "loader") as connection:
             listed = _listed(connection, name)
             for file in listed:
-                if not _is_whole(directory, file):
+                if not file["path"].endswith(f".{LAYOUT}.parquet") or sizes.get(file["path"]) != file["bytes"]:
                     connection.execute(
                         "delete from audit.lake_files where entity = %s and batch_id = %s", [name, file["batch_id"]]
                     )
@@ -152,10 +150,10 @@ def complete(settings: Settings, directory: Path) -> dict[str, list[LakeFile]]:
                 )
             ]
         if missing:
-            _write_missing(settings, directory, entities()[name], missing)
+            _write_missing(settings, store, entities()[name], missing)
         with db.connect(settings, "loader") as connection:
             files[name] = _listed(connection, name)
-        _sweep_entity(directory, name, files[name])
+        store.remove_others(name, set(paths_of(files[name])))
     return files
 
 
@@ -170,17 +168,12 @@ def paths_of(files: list[LakeFile]) -> list[str]:
     return list(dict.fromkeys(file["path"] for file in files))
 
 
-def _write_missing(settings: Settings, directory: Path, entity: Entity, batches: list[int]) -> None:
+def _write_missing(settings: Settings, store: LakeStore, entity: Entity, batches: list[int]) -> None:
     with closing(adbc.connect(db.uri(settings, "loader"))) as connection, closing(connection.cursor()) as cursor:
         cursor.execute("set timezone = 'UTC'")
         for batch_id in batches:
-            write_batch(directory, cursor, entity, batch_id)
+            write_batch(store, cursor, entity, batch_id)
             connection.commit()
-
-
-class _DamagedFile(Exception):
-    def __init__(self, path: Path):
-        self.path = path
 
 
 def compact(settings: Settings) -> int:
@@ -188,8 +181,8 @@ def compact(settings: Settings) -> int:
 
     A merged file has all rows of its batches, those that a later batch replaced as well. A file that cannot be read is taken out of the lake.
     """
-    directory = lake_directory(settings)
-    if directory is None:
+    store = open_store(settings)
+    if store is None:
         return 0
     fewer = 0
     for name in WIDE_ENTITIES:
@@ -198,9 +191,9 @@ def compact(settings: Settings) -> int:
         small = [path for path, size in sizes.items() if size < SMALL_BYTES]
         for paths in _in_groups(small, sizes) if len(small) >= MANY else ():
             try:
-                _merge(settings, directory, entities()[name], paths)
-            except _DamagedFile as exc:
-                discard(settings, directory, exc.path)
+                _merge(settings, store, entities()[name], paths)
+            except DamagedFile as exc:
+                discard(settings, store, exc.path)
             else:
                 fewer += len(paths) - 1
     return fewer
@@ -218,67 +211,42 @@ def _in_groups(paths: list[str], sizes: dict[str, int]) -> Iterator[list[str]]:
         yield group
 
 
-def _merge(settings: Settings, directory: Path, entity: Entity, paths: list[str]) -> None:
-    merged = _new_path(directory, entity.name, int(Path(paths[0]).name.partition("-")[0]))
-    with _translate_file_errors(directory):
-        _write_file(merged, file_schema(entity), _read_files([directory / path for path in paths]))
-        size = merged.stat().st_size
+def _merge(settings: Settings, store: LakeStore, entity: Entity, paths: list[str]) -> None:
+    merged = _new_path(entity.name, int(PurePosixPath(paths[0]).name.partition("-")[0]))
+    _write_file(store, merged, file_schema(entity), _read_files(store, paths))
+    size = store.size(merged)
     with db.connect(settings, "loader") as connection:
         connection.execute(
             "update audit.lake_files set path = %s, bytes = %s where entity = %s and path = any(%s)",
-            [str(merged.relative_to(directory)), size, entity.name, paths],
+            [merged, size, entity.name, paths],
         )
 
 
-def _read_files(paths: list[Path]) -> Iterator[pa.RecordBatch]:
+def _read_files(store: LakeStore, paths: list[str]) -> Iterator[pa.RecordBatch]:
     for path in paths:
-        try:
-            yield from pq.ParquetFile(path, page_checksum_verification=True).iter_batches()
-        except (OSError, pa.ArrowException) as exc:
-            raise _DamagedFile(path) from exc
+        with store.read(path) as file:
+            try:
+                yield from pq.ParquetFile(file, page_checksum_verification=True).iter_batches()
+            except (OSError, pa.ArrowException) as exc:
+                # an object store's own errors say nothing about the file; Arrow's have no number
+                if store.is_local or isinstance(exc, pa.ArrowException) or (type(exc) is OSError and exc.errno is None):
+                    raise DamagedFile(path) from exc
+                raise
 
 
 def sweep(settings: Settings) -> int:
     """Remove the files that do not count, in a turn; returns how many. What was withdrawn may hold what was erased."""
-    directory = lake_directory(settings)
-    if directory is None:
+    store = open_store(settings)
+    if store is None:
         return 0
     removed = 0
     for name in WIDE_ENTITIES:
         with db.connect(settings, "loader") as connection:
             listed = _listed(connection, name)
-        removed += _sweep_entity(directory, name, listed)
+        removed += store.remove_others(name, set(paths_of(listed)))
     return removed
-
-
-def _sweep_entity(directory: Path, name: str, files: list[LakeFile]) -> int:
-    counting = {directory / file["path"] for file in files}
-    strays = [path for path in (directory / name).glob("*.parquet") if path not in counting]
-    for path in strays:
-        path.unlink()
-    return len(strays)
 
 
 def _listed(connection: Connection, name: str) -> list[LakeFile]:
     query = "select entity, batch_id, path, rows, bytes from audit.lake_files where entity = %s order by batch_id"
     return fetch_all_as(LakeFile, connection.execute(query, [name]))
-
-
-def _is_whole(directory: Path, file: LakeFile) -> bool:
-    path = directory / file["path"]
-    return path.name.endswith(f".{LAYOUT}.parquet") and path.is_file() and path.stat().st_size == file["bytes"]
-
-
-@contextmanager
-def _translate_file_errors(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        # Arrow's own errors have no number, such as that of a connection that was lost
-        if exc.errno is None:
-            raise
-        if exhausted := resource_error(exc):
-            raise exhausted from exc
-        raise NorthstarError(
-            f"cannot write to the lake {directory}: {exc.strerror or exc}; see `lake` in operations.yml"
-        ) from exc

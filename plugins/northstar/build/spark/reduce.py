@@ -15,10 +15,12 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +29,8 @@ from typing import TypedDict
 from dbt.artifacts.schemas.run import RunExecutionResult
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.nodes import ModelNode
+from py4j.protocol import Py4JError, Py4JNetworkError
+from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as t
 
@@ -120,20 +124,59 @@ def explain(exc: Exception, job: Job) -> dict[str, str | bool | None]:
     files = [file for entity in job["entities"].values() for file in entity["files"]]
     named = next((file for file in files if Path(file).name in text), None)
     line = " ".join(text.split())[:400] or type(exc).__name__
+    is_gone = is_java_gone(exc)
     if "No space left on device" in text:
         named, line = None, f"the disk of its temporary files is full ({job['scratch']}, or that of the worker)"
-    may_pass = exc.may_pass if isinstance(exc, Failed) else any(mark in text for mark in PASSING)
+    elif "OutOfMemoryError" in text:
+        named, line = None, f"{job['memory_mb']} MB are too little memory for it (spark_memory_mb in operations.yml)"
+    elif "JAVA_GATEWAY_EXITED" in text:
+        line = f"Java does not start with {job['memory_mb']} MB (spark_memory_mb in operations.yml)"
+    elif is_gone:
+        line = "its Java process is gone, ended by the system for lack of memory perhaps (spark_memory_mb in operations.yml)"
+    may_pass = exc.may_pass if isinstance(exc, Failed) else is_gone or any(mark in text for mark in PASSING)
     return {"failure": line, "file": named, "may_pass": may_pass}
+
+
+def is_java_gone(exc: Exception) -> bool:
+    """Whether a call failed because Spark's Java process has ended. Of that, py4j often says no more than that it failed."""
+    if isinstance(exc, ConnectionError):
+        return True
+    process = getattr(SparkContext._gateway, "proc", None)
+    if type(exc) not in (Py4JError, Py4JNetworkError) or process is None:
+        return False
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+class Stopwatch:
+    """The seconds of each stage, from one call to the next. seconds: {stage: how long it took}."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.monotonic()
+
+    def note(self, stage: str) -> None:
+        """A stage has ended."""
+        now = time.monotonic()
+        self.seconds[stage], self._since = round(now - self._since, 3), now
 
 
 def build(job: Job, directory: Path) -> dict[str, object]:
     """The manifest of what was written below the directory."""
+    watch = Stopwatch()
     compiled = compile_models()
+    watch.note("compile")
     session = open_session(job)
     try:
         await_executor(session, job)
+        watch.note("start")
         ask_facts(session, compiled.pop(FACTS))
+        watch.note("facts")
         landed = {name: show_landed(session, name, entity) for name, entity in job["entities"].items()}
+        watch.note("count")
         models = {}
         for model in in_order(compiled):
             rows = session.sql(model.text)
@@ -145,9 +188,12 @@ def build(job: Job, directory: Path) -> dict[str, object]:
             written = session.read.parquet(path)
             written.createOrReplaceGlobalTempView(model.name)
             models[model.name] = describe(written)
-        return {"landed": landed, "models": models}
+            watch.note(model.name)
+        return {"landed": landed, "models": models, "seconds": watch.seconds}
     finally:
-        session.stop()
+        # of a process that is gone there is nothing to stop, and nothing that says more than why
+        with suppress(Py4JError, ConnectionError):
+            session.stop()
 
 
 def compile_models() -> dict[str, Model]:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import Any, Self, TypedDict
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -33,7 +32,8 @@ from northstar.extract.sources.declared import State
 from northstar.extract.sources.files import Reading
 from northstar.privacy.personal import redact
 from northstar.warehouse import db, turn_lock
-from northstar.warehouse.lake import WIDE_ENTITIES, lake_directory, write_batch
+from northstar.warehouse.lake import WIDE_ENTITIES, write_batch
+from northstar.warehouse.lake_store import LakeStore, open_store
 from northstar.warehouse.landed_tables import key_index_name, landed_table_ddl, secondary_indexes
 from northstar.warehouse.rows import Row
 
@@ -205,7 +205,7 @@ def land_batch(
         with contextlib.closing(_connect(settings)) as connection:
             settled = read_settled(settings)
             merge = _Merge(
-                connection, entity, source, run_id, delivery, keep, reads_landed, settled, lake_directory(settings)
+                connection, entity, source, run_id, delivery, keep, reads_landed, settled, open_store(settings)
             )
             return merge.run(produce, run_id if turn is None else turn)
     except adbc.Error as exc:
@@ -238,7 +238,7 @@ class _Merge:
         keep: Keep,
         reads_landed: bool,
         settled: Settled,
-        lake: Path | None,
+        lake: LakeStore | None,
     ):
         self.settled = settled
         self.connection, self.entity, self.source, self.run_id, self.delivery = (
