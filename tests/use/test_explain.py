@@ -260,7 +260,10 @@ def test_a_metric_that_another_is_made_of_is_missing_where_it_has_no_value(ledge
     ("condition", "reason"),
     [
         ("metric_id = 'mrr' and segment = 'shoe_size'", "mrr has no segment 'shoe_size'; its segments are plan_tier"),
-        ("metric_id in ('mrr') and grain = 'hour'", "mrr has no hour values; its grains are day, week, month, quarter, year"),
+        (
+            "metric_id in ('mrr') and grain = 'hour'",
+            "mrr has no hour values; its grains are day, week, month, quarter, year",
+        ),
         ("metric_id = 'mrrr'", "there is no metric 'mrrr'"),
         ("metric_id = 'mrr' and period_start < '1999-01-01'", None),
     ],
