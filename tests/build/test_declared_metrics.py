@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+import yaml
 
 from northstar.base.config_files import ConfigError
 from northstar.base.settings import ROOT
@@ -77,6 +78,14 @@ def test_what_a_row_leaves_out_follows_from_its_parts(project):
     change(project, "    grains: [month]\n    dashboards: executive\n    reports: monthly\n    definition: growth", "    dashboards: executive\n    definition: growth")  # fmt: skip
     # year_before knows no day and no week
     assert read_project(project).composed[2].row["grains"] == "month,quarter,year"
+
+
+def test_the_example_of_a_metric_by_year_is_of_a_year_and_the_one_before(project):
+    change(project, "    grains: [month]\n    dashboards: executive\n    reports: monthly\n    definition: growth", "    grains: [year]\n    dashboards: executive\n    definition: growth")  # fmt: skip
+    tests = yaml.safe_load(declared_files(project)[FOLDER / "_unit_tests.yml"])["unit_tests"]
+    given = next(test for test in tests if test["name"] == "rule_of_40_by_hand")["given"]
+    starts = {row["period_start"] for part in given for row in part["rows"] if "period_start" in row}
+    assert starts == {"2025-01-01 00:00:00+00", "2024-01-01 00:00:00+00"}
 
 
 def test_the_window_is_the_longest_of_the_parts(project):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.support import select
+from northstar.use.explain.explanation import explain
+from tests.support import select, utc
 
 SUMMED = (
     "new_mrr", "expansion_mrr", "contraction_mrr", "churned_mrr", "reactivation_mrr", "net_new_mrr", "cash_collected", "cac", "new_registrations",
@@ -108,3 +109,9 @@ def test_what_is_made_of_other_metrics_is_made_of_their_years(built):
 def test_years_are_few(built):
     stored = select(built, "select count(*) filter (where grain = 'year') as years, count(*) as all_points from metric_points join metric_series using (series_id)")[0]  # fmt: skip
     assert 0 < stored["years"] < 0.02 * stored["all_points"]
+
+
+@pytest.mark.parametrize("metric", ["mrr", "customer_churn_rate", "ltv", "cac", "burn_multiple", "market_share"])
+def test_a_year_is_explained_by_its_rows(built, metric):
+    explanation = explain(built, metric, utc("2026-01-01T00:00:00"), "year")
+    assert explanation.adds_up and explanation.published["period_start"].year == 2026
