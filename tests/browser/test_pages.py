@@ -15,11 +15,12 @@ from types import SimpleNamespace
 import pytest
 from dateutil.relativedelta import relativedelta
 
+from northstar.base.clock import GRAINS
 from northstar.base.formats import format_value
 from northstar.base.settings import ROOT
 from northstar.use.alerts.evaluate import _link
 from northstar.use.explain.recorded import record_queries
-from northstar.use.marts import GRAINS, Marts, nearest
+from northstar.use.marts import Marts, nearest
 from northstar.use.pages import door, serve
 from northstar.use.pages.app import read_pages
 from northstar.use.words import title_of

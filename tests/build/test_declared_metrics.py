@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+import yaml
 
 from northstar.base.config_files import ConfigError
 from northstar.base.settings import ROOT
@@ -52,7 +53,7 @@ def test_a_row_is_the_whole_metric(project):
     row = next(r for r in csv.DictReader(files[CATALOGUE].splitlines()) if r["metric_id"] == "payments_by_hand")
     assert (row["kind"], row["grains"], row["segments"], row["window_days"]) == (
         "sum",
-        "day,week,month,quarter",
+        "day,week,month,quarter,year",
         "country",
         "0",
     )
@@ -76,13 +77,21 @@ def test_an_example_of_money_may_be_written_in_whole_units(project):
 
 
 def test_what_a_row_leaves_out_follows_from_its_parts(project):
-    change(project, "    grains: [month, quarter]\n    segments: []\n", "")
+    change(project, "    grains: [month, quarter, year]\n    segments: []\n", "")
     metric = read_project(project).composed[0]
     assert metric.metric_id == "quick_ratio"
-    assert (metric.row["grains"], metric.row["segments"]) == ("day,week,month,quarter", "plan_tier;country")
+    assert (metric.row["grains"], metric.row["segments"]) == ("day,week,month,quarter,year", "plan_tier;country")
     change(project, "    grains: [month]\n    dashboards: executive\n    reports: monthly\n    definition: growth", "    dashboards: executive\n    definition: growth")  # fmt: skip
     # year_before knows no day and no week
-    assert read_project(project).composed[2].row["grains"] == "month,quarter"
+    assert read_project(project).composed[2].row["grains"] == "month,quarter,year"
+
+
+def test_the_example_of_a_metric_by_year_is_of_a_year_and_the_one_before(project):
+    change(project, "    grains: [month]\n    dashboards: executive\n    reports: monthly\n    definition: growth", "    grains: [year]\n    dashboards: executive\n    definition: growth")  # fmt: skip
+    tests = yaml.safe_load(declared_files(project)[FOLDER / "_unit_tests.yml"])["unit_tests"]
+    given = next(test for test in tests if test["name"] == "rule_of_40_by_hand")["given"]
+    starts = {row["period_start"] for part in given for row in part["rows"] if "period_start" in row}
+    assert starts == {"2025-01-01 00:00:00+00", "2024-01-01 00:00:00+00"}
 
 
 def test_the_window_is_the_longest_of_the_parts(project):
@@ -92,7 +101,7 @@ def test_the_window_is_the_longest_of_the_parts(project):
     change(project, "marketing_spend: 1500", "retention_d30.numerator: 1500")
     change(
         project,
-        "grains: [month, quarter]\n    dashboards: executive\n    reports: monthly;quarterly",
+        "grains: [month, quarter, year]\n    dashboards: executive\n    reports: monthly;quarterly",
         "grains: [month]\n    dashboards: executive",
     )
     assert read_project(project).composed[4].row["window_days"] == "30"
@@ -109,8 +118,8 @@ def test_the_window_is_the_longest_of_the_parts(project):
         ("numerator: new_mrr +", "numerator: magic_number +", "numerator: magic", "magic_number is composed itself: write out what it is made of"),
         ("numerator: new_mrr +", "numerator: new_mrr.total +", "numerator: new_mrr.total", "a metric has a numerator, a denominator and a value"),
         ("previous(marketing_spend)\n", "previos(marketing_spend)\n", "denominator: previos", "unknown function 'previos'; did you mean 'previous'?"),
-        ("grains: [month, quarter]", "grains: [hour]", "grains: [hour]", "new_mrr has no grain 'hour'; the parts share day, week, month, quarter"),
-        ("grains: [month, quarter]", "grains: [mnth]", "grains: [mnth]", "give grains, such as [month, quarter]"),
+        ("grains: [month, quarter, year]", "grains: [hour]", "grains: [hour]", "new_mrr has no grain 'hour'; the parts share day, week, month, quarter, year"),
+        ("grains: [month, quarter, year]", "grains: [mnth]", "grains: [mnth]", "give grains, such as [month, quarter]"),
         ("segments: []", "segments: [plan_teir]", "segments: [plan_teir]", "new_mrr has no segment 'plan_teir'"),
         ("domain: revenue", "domain: revenu", "domain: revenu", "unknown domain 'revenu'; did you mean 'revenue'?"),
         ("given: {new_mrr: 60, ", "given: {", "given: {", "new_mrr is missing; give each part a number"),

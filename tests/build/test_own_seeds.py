@@ -24,8 +24,8 @@ TARGETS = "metric_id,application,grain,operator,target\n"
     [
         ("targets", TARGETS + "\nmrrr,shop,month,>=,10\n", "targets.csv, line 3, metric_id: unknown metric 'mrrr'; did you mean 'mrr'?"),
         ("targets", TARGETS + "mrr,,month,>=,10\n", "line 2, application: `application` is missing: the application that set the target"),
-        ("targets", TARGETS + "mrr,shop,year,>=,10\n", "line 2, grain: 'year': give one of hour, day, week, month, quarter"),
-        ("targets", TARGETS + "mrr,shop,hour,>=,10\n", "line 2, grain: mrr is published by day, week, month, quarter"),
+        ("targets", TARGETS + "mrr,shop,decade,>=,10\n", "line 2, grain: 'decade': give one of hour, day, week, month, quarter, year"),
+        ("targets", TARGETS + "mrr,shop,hour,>=,10\n", "line 2, grain: mrr is published by day, week, month, quarter, year"),
         ("targets", TARGETS + "mrr,shop,month,=>,10\n", "line 2, operator: '=>': give the good side: >, >=, < or <="),
         ("targets", TARGETS + "mrr,shop,month,>=,NaN\n", "line 2, target: 'NaN': give a number"),
         ("targets", TARGETS + "mrr,shop,month,>=,\n", "line 2, operator: give a target, a threshold or a trend"),

@@ -133,14 +133,14 @@ def test_a_yaml_file_that_is_none_is_one_line(project):
             ],
         ),
         (
-            "\nmrr,revenue,1,money,up,snapshot,\"day,week,month,quarter\",plan_tier;",
-            "\nmrr,revenue,1,money,up,snapshot,\"day,week,month,quarter\",plan_teir;",
+            "\nmrr,revenue,1,money,up,snapshot,\"day,week,month,quarter,year\",plan_tier;",
+            "\nmrr,revenue,1,money,up,snapshot,\"day,week,month,quarter,year\",plan_teir;",
             ["mrr, segments: 'plan_teir' is measured by nothing that metrics_revenue reads; did you mean 'plan_tier'?"],
         ),
         (
-            "\narr,revenue,2,money,up,snapshot,\"month,quarter\"",
-            "\narr,revenue,2,money,up,snapshot,\"hour,month,quarter\"",
-            ["arr, grains: 'hour' is measured by nothing that metrics_revenue reads; it has day, month, quarter, week"],
+            "\narr,revenue,2,money,up,snapshot,\"month,quarter,year\"",
+            "\narr,revenue,2,money,up,snapshot,\"hour,month,quarter,year\"",
+            ["arr, grains: 'hour' is measured by nothing that metrics_revenue reads; it has day, month, quarter, week, year"],
         ),
     ],
 )  # fmt: skip

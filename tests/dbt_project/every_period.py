@@ -1,7 +1,8 @@
 """What a release that stored a row for every period published, told by hashes: `metric_values` has to read the same.
 
 every_period.json.gz was recorded with 5e1421c, before values were stored as points and series: for each company and moment, by metric and
-grain, the number of rows and the sum of their hashes. Metrics that came later are in no recording and are not compared. To record anew after a change of definitions: `record(settings, name)`.
+grain, the number of rows and the sum of their hashes. Metrics that came later are in no recording and are not compared. The rows of years were added to the recordings when
+the grain came (tests/dbt_project/test_years.py compares them with their months). To record anew after a change of definitions: `record(settings, name)`.
 """
 
 import gzip

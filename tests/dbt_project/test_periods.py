@@ -95,32 +95,35 @@ def story(warehouse, tmp_path_factory):
     empty(warehouse)
     source = write_rows(tmp_path_factory.mktemp("calendar"), ROWS)
     run(warehouse, source, MAY)
-    shown = [{grain: cash(warehouse, grain) for grain in ("week", "quarter", "month")}]
+    shown = [{grain: cash(warehouse, grain) for grain in ("week", "quarter", "month", "year")}]
     settings = replace(warehouse, rules=Rules(first_weekday="sunday", fiscal_year_begins=2))
     run(settings, source, MAY, "hourly")
-    shown.append({grain: cash(settings, grain) for grain in ("week", "quarter", "month")})
+    shown.append({grain: cash(settings, grain) for grain in ("week", "quarter", "month", "year")})
     write_rows(source, {"charges": [charge(6, "2025-01-05T12:00:00Z", 500)]}, "late")
     run(settings, source, utc("2025-05-01T01:00:00"), "hourly")
-    shown.append({grain: cash(settings, grain) for grain in ("week", "quarter", "month")})
+    shown.append({grain: cash(settings, grain) for grain in ("week", "quarter", "month", "year")})
     return settings, shown
 
 
-def test_weeks_and_quarters_hold_what_happened_in_them(story):
+def test_weeks_quarters_and_years_hold_what_happened_in_them(story):
     _, (before, after, later) = story
     months = {"2025-01-01": 150.0, "2025-02-01": 160.0}
     assert before == {
         "week": {"2024-12-30": 30.0, "2025-01-06": 40.0, "2025-01-27": 240.0},
         "quarter": {"2025-01-01": 310.0},
+        "year": {"2025-01-01": 310.0},
         "month": months,
     }
     assert after == {
         "week": {"2024-12-29": 10.0, "2025-01-05": 60.0, "2025-01-26": 240.0},
         "quarter": {"2024-11-01": 150.0, "2025-02-01": 160.0},
+        "year": {"2024-02-01": 150.0, "2025-02-01": 160.0},
         "month": months,
     }
-    # an incremental build finds the week and the quarter that a late row lies in
+    # an incremental build finds the week, the quarter and the year that a late row lies in
     assert later["week"] == after["week"] | {"2025-01-05": 65.0}
     assert later["quarter"] == after["quarter"] | {"2024-11-01": 155.0}
+    assert later["year"] == after["year"] | {"2024-02-01": 155.0}
 
 
 def test_an_incremental_build_and_a_full_one_make_the_same_periods(story):
@@ -143,24 +146,30 @@ def test_only_what_begins_on_another_day_is_restated_with_the_setting_as_the_rea
     assert {row["grain"] for row in untouched} >= {"day", "month"}
 
 
-def test_a_late_row_restates_the_week_and_the_quarter_that_it_lies_in(story):
+def test_a_late_row_restates_the_week_the_quarter_and_the_year_that_it_lies_in(story):
     settings, _ = story
     rows = select(settings, "select grain, period_start, old_value, new_value, reasons from metric_restatements where new_version = 3 "
                             "and metric_id = 'cash_collected' and application = 'web' and segment = ''")  # fmt: skip
     assert {row["grain"]: (str(row["period_start"].date()), row["old_value"], row["new_value"]) for row in rows} == {
         "day": ("2025-01-05", 20, 25), "week": ("2025-01-05", 60, 65), "month": ("2025-01-01", 150, 155), "quarter": ("2024-11-01", 150, 155),
+        "year": ("2024-02-01", 150, 155),
     }  # fmt: skip
     assert all(row["reasons"] == ["late_rows"] for row in rows)
 
 
-def test_a_quarter_of_the_fiscal_year_is_made_of_its_rows(story):
+@pytest.mark.parametrize(("grain", "start"), [("quarter", "2024-11-01"), ("year", "2024-02-01")])
+def test_a_quarter_of_the_fiscal_year_and_the_year_are_made_of_their_rows(story, grain, start):
     settings, _ = story
-    explanation = explain(settings, "cash_collected", utc("2024-11-01"), "quarter", "web")
+    explanation = explain(settings, "cash_collected", utc(start), grain, "web")
     assert explanation.adds_up and explanation.published["value"] == 155
 
 
 def test_the_calendar_of_days_follows(story):
     settings, _ = story
-    day = select(settings, "select week_starts_on, quarter_starts_on, calendar_quarter, iso_week from dim_dates where date_on = '2025-01-05'")[0]  # fmt: skip
-    assert (str(day["week_starts_on"]), str(day["quarter_starts_on"])) == ("2025-01-05", "2024-11-01")
+    day = select(settings, "select week_starts_on, quarter_starts_on, year_starts_on, calendar_quarter, iso_week from dim_dates where date_on = '2025-01-05'")[0]  # fmt: skip
+    assert [str(day[f"{g}_starts_on"]) for g in ("week", "quarter", "year")] == [
+        "2025-01-05",
+        "2024-11-01",
+        "2024-02-01",
+    ]
     assert (day["calendar_quarter"], day["iso_week"]) == (1, 1)

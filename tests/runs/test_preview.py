@@ -169,14 +169,14 @@ def test_a_changed_row_of_the_catalogue_rebuilds_the_model_of_its_metric_alone(b
     row = "nps,"
     path = tree / "dbt_project" / "seeds" / "metric_catalogue.csv"
     line = next(line for line in path.read_text().splitlines() if line.startswith(row))
-    now = line.replace('"month,quarter"', "month")
+    now = line.replace('"month,quarter,year"', "month")
     assert now != line
     with changed(tree, "../seeds/metric_catalogue.csv", line, now):
         shown = preview(replace(built, root=tree), progress=silent)
     assert list(shown.changed) == ["metric_catalogue"]
     assert [name for name in shown.built if name.startswith("metrics_")] == ["metrics_satisfaction", "metrics_targets"]
     nps = next(m for m in shown.metrics if m.counts["metric_id"] == "nps")
-    assert nps.counts["grains"] == ["quarter"] and nps.counts["vanished"] == nps.counts["values"] > 0
+    assert nps.counts["grains"] == ["quarter", "year"] and nps.counts["vanished"] == nps.counts["values"] > 0
 
 
 def test_the_command_ends_with_a_status_for_ci(built, capsys):

@@ -260,7 +260,10 @@ def test_a_metric_that_another_is_made_of_is_missing_where_it_has_no_value(ledge
     ("condition", "reason"),
     [
         ("metric_id = 'mrr' and segment = 'shoe_size'", "mrr has no segment 'shoe_size'; its segments are plan_tier"),
-        ("metric_id in ('mrr') and grain = 'hour'", "mrr has no hour values; its grains are day, week, month, quarter"),
+        (
+            "metric_id in ('mrr') and grain = 'hour'",
+            "mrr has no hour values; its grains are day, week, month, quarter, year",
+        ),
         ("metric_id = 'mrrr'", "there is no metric 'mrrr'"),
         ("metric_id = 'mrr' and period_start < '1999-01-01'", None),
     ],
@@ -276,7 +279,7 @@ def test_a_query_without_rows_says_which_name_is_not_published(ledger, capsys, c
     [
         (["mrr_"], "is it one of mrr, mrr_growth_rate?"),
         (["nonsense"], "there is no metric 'nonsense'"),
-        (["mrr", "--grain", "hour"], "its grains are day, week, month, quarter"),
+        (["mrr", "--grain", "hour"], "its grains are day, week, month, quarter, year"),
         (["mrr", "--period", "2026-02-02"], "it has from 2025-01-01 to 2026-02-01, and a period is named by its start"),
         (["mrr", "--application", "nowhere"], "mrr has no month values for nowhere"),
         (["mrr", "--segment", "shoe_size=42"], "mrr has no segment 'shoe_size'; its segments are plan_tier"),

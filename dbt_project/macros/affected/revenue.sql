@@ -12,14 +12,16 @@
 
 {% macro affected__metrics_revenue() %}
     {{ derived_scope() }}
+    {% for grain in ['quarter', 'year'] %}
     union
-    -- the last month of a quarter gives its ltv
-    select 'quarter', {{ start_of('quarter', 'period_start') }}
+    -- the last month of a quarter or a year gives its ltv
+    select '{{ grain }}', {{ start_of(grain, 'period_start') }}
     from core.touched_periods where model = 'mrr_retention_by_period' and grain = 'month'
     union
     -- and another month is the last one when a month began
-    select 'quarter', {{ start_of('quarter', 'period_start') }}
+    select '{{ grain }}', {{ start_of(grain, 'period_start') }}
     from {{ ref('periods') }} where grain = 'month' and period_end > timestamptz '{{ run_context().previous_as_of }}'
+    {% endfor %}
 {% endmacro %}
 
 {% macro affected__churn_reasons() %}

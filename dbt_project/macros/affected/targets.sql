@@ -4,7 +4,7 @@
    is judged once it is complete, which it becomes by the passing of time alone #}
 {% macro affected__target_periods() %}
     {%- set lags = [] -%}
-    {%- for unit in ['hour', 'day', 'week', 'month', 'quarter'] -%}
+    {%- for unit in ['hour', 'day', 'week', 'month', 'quarter', 'year'] -%}
         {%- for number in range(1, 9) -%}
             {%- do lags.append((number * 3) ~ ' months' if unit == 'quarter' else number ~ ' ' ~ unit) -%}
         {%- endfor -%}

@@ -208,7 +208,7 @@ New periods and those that ended since the last publication are always among the
         cross join lateral (values
             ('hour', {{ start_of('hour', 'touched_at') }}), ('day', {{ start_of('day', 'touched_at') }}),
             ('week', {{ start_of('week', 'touched_at') }}), ('month', {{ start_of('month', 'touched_at') }}),
-            ('quarter', {{ start_of('quarter', 'touched_at') }})
+            ('quarter', {{ start_of('quarter', 'touched_at') }}), ('year', {{ start_of('year', 'touched_at') }})
         ) as g (grain, period_start)
         union
         select grain, period_start from core.touched_periods where model in ({{ quoted(upstream) }})

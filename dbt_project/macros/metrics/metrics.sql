@@ -30,7 +30,7 @@ A model that aggregates by hand calls it beside its own SQL.
     /* northstar.{{ kind }} {{ tojson(content) | replace('*/', '* /') }} */
 {%- endmacro %}
 
-{% macro all_grains() %}{{ return(['hour', 'day', 'week', 'month', 'quarter']) }}{% endmacro %}
+{% macro all_grains() %}{{ return(['hour', 'day', 'week', 'month', 'quarter', 'year']) }}{% endmacro %}
 
 {% macro grain_starts(column, grains) -%}
     (values {% for grain in grains %}('{{ grain }}', {{ start_of(grain, column) }}){{ ', ' if not loop.last }}{% endfor %})
@@ -140,7 +140,7 @@ A model that aggregates by hand calls it beside its own SQL.
 {%- endmacro %}
 
 {# Keeps what can count for the affected periods; on a column as it is stored, so that its index is used. grains: those that the
-   model has, if not all: a quarter is always affected, and to begin with it reads three times the rows of a month. #}
+   model has, if not all: a year is always affected, and to begin with it reads twelve times the rows of a month. #}
 {% macro at_or_after_affected(column, before='0 days', grains=none) -%}
     {%- if is_incremental() -%}
         {{ column }} >= (

@@ -2,8 +2,22 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal, get_args
 
 from northstar.base.errors import NorthstarError
+
+Grain = Literal["hour", "day", "week", "month", "quarter", "year"]
+# the lengths of periods, shortest first
+GRAINS: tuple[Grain, ...] = get_args(Grain)
+# how long they are, as intervals of Postgres
+LENGTHS = {
+    "hour": "1 hour",
+    "day": "1 day",
+    "week": "7 days",
+    "month": "1 month",
+    "quarter": "3 months",
+    "year": "1 year",
+}
 
 
 @dataclass(frozen=True)

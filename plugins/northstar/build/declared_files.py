@@ -32,17 +32,19 @@ NEEDS = Path("macros", "metrics", "declared_metrics.sql")
 # the periods of examples, by grain; each begins where its grain does
 EXAMPLE_PERIODS = {
     "hour": "2025-04-01 00:00:00+00", "day": "2025-04-01 00:00:00+00", "week": "2025-04-07 00:00:00+00",
-    "month": "2025-04-01 00:00:00+00", "quarter": "2025-04-01 00:00:00+00",
+    "month": "2025-04-01 00:00:00+00", "quarter": "2025-04-01 00:00:00+00", "year": "2025-01-01 00:00:00+00",
 }  # fmt: skip
 EXAMPLE_ENDS = {
     "hour": "2025-04-01 01:00:00+00", "day": "2025-04-02 00:00:00+00", "week": "2025-04-14 00:00:00+00",
-    "month": "2025-05-01 00:00:00+00", "quarter": "2025-07-01 00:00:00+00",
+    "month": "2025-05-01 00:00:00+00", "quarter": "2025-07-01 00:00:00+00", "year": "2026-01-01 00:00:00+00",
 }  # fmt: skip
 EXAMPLE_BEFORE = {
     "hour": "2025-03-31 23:00:00+00", "day": "2025-03-31 00:00:00+00", "week": "2025-03-31 00:00:00+00",
-    "month": "2025-03-01 00:00:00+00", "quarter": "2025-01-01 00:00:00+00",
+    "month": "2025-03-01 00:00:00+00", "quarter": "2025-01-01 00:00:00+00", "year": "2024-01-01 00:00:00+00",
 }  # fmt: skip
-EXAMPLE_YEAR_BEFORE = "2024-04-01 00:00:00+00"
+EXAMPLE_YEAR_BEFORE = {
+    "month": "2024-04-01 00:00:00+00", "quarter": "2024-04-01 00:00:00+00", "year": "2024-01-01 00:00:00+00",
+}  # fmt: skip
 
 
 def declared_files(path: Path) -> dict[Path, str]:
@@ -257,7 +259,11 @@ def _example_grain(row: dict[str, str]) -> str:
 
 def _composed_test(project: Project, metric: ComposedMetric) -> dict[str, object]:
     grain = _example_grain(metric.row)
-    starts = {"": EXAMPLE_PERIODS[grain], "previous": EXAMPLE_BEFORE[grain], "year_before": EXAMPLE_YEAR_BEFORE}
+    starts = {
+        "": EXAMPLE_PERIODS[grain],
+        "previous": EXAMPLE_BEFORE[grain],
+        "year_before": EXAMPLE_YEAR_BEFORE.get(grain, ""),
+    }
     models = sorted({project.makers[part.metric] for other in project.composed for part in other.parts})
     given: dict[str, list[dict[str, object]]] = {model: [] for model in models}
     rows: dict[tuple[str, str], dict[str, object]] = {}

@@ -18,6 +18,7 @@ import yaml
 from pydantic import AfterValidator, Field
 from sqlglot import exp
 
+from northstar.base.clock import GRAINS, Grain
 from northstar.base.config_files import ConfigError, Section, nearest_name, read_config, read_text
 from northstar.build.generate import CATALOGUE, DECLARED, DECLARED_MODELS
 from northstar.contract import entities
@@ -26,13 +27,11 @@ COMPOSED_MODEL, COUNTED_MODEL = DECLARED_MODELS
 SERIES_MODEL = "series_counted"
 # a metric's place in the text of a model that makes it
 METRIC_IN_MODEL = r"'{}'\s*:\s*\["
-GRAINS = ("hour", "day", "week", "month", "quarter")
-Grain = Literal["hour", "day", "week", "month", "quarter"]
 # kinds whose value is their numerator, and 0 in a period in which nothing happened
 COUNTS = ("sum", "count", "distinct", "snapshot")
 DIVIDED = ("ratio", "mean")
 # which earlier period a function of an expression reads, and the grains that have it
-EARLIER = {"previous": GRAINS, "year_before": ("month", "quarter")}
+EARLIER = {"previous": GRAINS, "year_before": ("month", "quarter", "year")}
 # what an expression may be made of; each of these can be taken apart by `northstar explain`
 ARITHMETIC = (
     exp.Column, exp.Identifier, exp.Literal, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Neg, exp.Paren, exp.Case, exp.If,
@@ -473,7 +472,7 @@ def _counted(project: Project, metric_id: str, declared: Counted, complain: Comp
     if is_mean != (declared.example.denominator is not None):
         raise complain("example", "a mean has a denominator, the number of rows: give it too" if is_mean else "the metric has no denominator")  # fmt: skip
     kind = "mean" if is_mean else "distinct" if match and match["distinct"] else "sum"
-    grains = declared.grains or ("day", "week", "month", "quarter")
+    grains = declared.grains or ("day", "week", "month", "quarter", "year")
     needs = declared.needs
     if needs is None:
         name = declared.table

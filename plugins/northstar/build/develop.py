@@ -294,7 +294,7 @@ def _select(
     statement = (
         f"with shown as materialized (\n{text}\n), metric as ({metric}) "
         "select grain, period_start, application, segment, segment_value, numerator, denominator, value, null_reason from metric "
-        "where grain = coalesce(%s, (select grain from metric order by array_position(array['month', 'quarter', 'week', 'day', 'hour'], grain) limit 1)) "
+        "where grain = coalesce(%s, (select grain from metric order by array_position(array['month', 'quarter', 'year', 'week', 'day', 'hour'], grain) limit 1)) "
         "and application = %s and segment = %s order by period_start desc, segment_value limit %s"
     )
     return statement, [metric_id, grain, application or "all", segment or "", limit]

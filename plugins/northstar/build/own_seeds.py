@@ -15,12 +15,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from northstar.base.clock import GRAINS, Grain
 from northstar.base.config_files import ConfigError, Section, nearest_name, read_rows
 from northstar.base.files import write_private
 from northstar.base.settings import Settings
 from northstar.warehouse.rows import Connection
 
-GRAINS = ("hour", "day", "week", "month", "quarter")
 EVENT = r"[^#]+(#[1-9][0-9]*)?"
 DUE = r"(month|week) [1-9][0-9]{0,3}|phase \S.*"
 ALL_METRICS = '`northstar sql "select metric_id from metrics"` lists all'
@@ -51,7 +51,7 @@ class Target(Section):
     application: str = Field(description="the application that set the target; `all` is the whole company")
     segment: str | None = None
     segment_value: str | None = None
-    grain: Literal["hour", "day", "week", "month", "quarter"] = Field(description=f"give one of {', '.join(GRAINS)}")
+    grain: Grain = Field(description=f"give one of {', '.join(GRAINS)}")
     operator: Literal[">", ">=", "<", "<="] | None = Field(None, description="give the good side: >, >=, < or <=")
     target: Number = None
     trend: Literal["rise", "drop", "spike"] | None = Field(None, description="give the bad trend: rise, drop or spike")

@@ -2,6 +2,7 @@
 
 import argparse
 
+from northstar.base.clock import GRAINS
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import load_settings
 from northstar.cli.command import Command
@@ -19,7 +20,7 @@ def register(command: Command) -> None:
     show.add_argument("--rows", type=int, default=20, help="how many rows, of a metric the newest (default: 20)")
     show.add_argument(
         "--grain",
-        choices=("hour", "day", "week", "month", "quarter"),
+        choices=GRAINS,
         help="of a metric (default: month, if it has it)",
     )
     show.add_argument("--application", help="of a metric (default: all)")

@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from itertools import chain
 
-from northstar.base.clock import parse_time
+from northstar.base.clock import GRAINS, parse_time
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import exact_output
 from northstar.base.progress import progress
@@ -40,9 +40,7 @@ def register(command: Command) -> None:
     sub.add_argument(
         "--period", help="the start of the period, such as 2025-03-01 (default: the newest complete period)"
     )
-    sub.add_argument(
-        "--grain", choices=("hour", "day", "week", "month", "quarter"), help="default: month, if the metric has it"
-    )
+    sub.add_argument("--grain", choices=GRAINS, help="default: month, if the metric has it")
     sub.add_argument("--application", default="all")
     sub.add_argument("--segment", metavar="NAME=VALUE", help="such as plan_tier=premium")
     sub.add_argument("--rows", type=int, default=8, help="how many rows to show (default: 8)")

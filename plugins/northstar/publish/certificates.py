@@ -240,7 +240,7 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
         "select metric_id, grain, min(period_start) as first, max(period_start) filter (where is_complete) as last, "
         "count(*) filter (where value is null) as nulls, null_reason "
         f"from ({values_query(settings, 'marts', NEWEST_AS_OF)}) as v join (select metric_id, case when 'month' = any(g) then 'month' when 'quarter' = any(g) "
-        "then 'quarter' when 'week' = any(g) then 'week' else 'day' end as grain "
+        "then 'quarter' when 'week' = any(g) then 'week' when 'day' = any(g) then 'day' else g[1] end as grain "
         "from (select metric_id, string_to_array(replace(grains, ' ', ''), ',') as g from marts.metrics) as m) as shapes "
         "using (metric_id, grain) group by metric_id, grain, null_reason order by metric_id"
     ).fetchall()
@@ -256,7 +256,7 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
             coverage["nulls"][row["null_reason"]] = row["nulls"]
     for row in connection.execute(
         "select c.metric_id, c.application, c.lacking, case when m.grains like '%month%' then 'month' when m.grains like '%quarter%' then 'quarter' "
-        "when m.grains like '%week%' then 'week' else 'day' end as grain from marts.metric_coverage as c join marts.metrics as m using (metric_id) "
+        "when m.grains like '%week%' then 'week' when m.grains like '%day%' then 'day' else m.grains end as grain from marts.metric_coverage as c join marts.metrics as m using (metric_id) "
         "where c.lacking is not null order by 1, 2"
     ).fetchall():
         coverage = coverage_by_metric.setdefault(

@@ -25,7 +25,7 @@ from northstar.warehouse.rows import Connection, Publication, fetch_one
 
 COLUMNS = {
     "metric_id": ("text not null", "the metric"),
-    "grain": ("text not null", "hour, day, week, month or quarter"),
+    "grain": ("text not null", "hour, day, week, month, quarter or year"),
     "period_start": ("timestamptz not null", "the complete period whose value changed, or the first of them"),
     "application": ("text not null", "the company's product; 'all' is the company"),
     "segment": ("text not null", "the segment; '' is the total"),
@@ -54,14 +54,14 @@ IMPLIED_VALUE = """
 KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 
 
-# periods of the last version that the candidate cuts otherwise, because weeks or quarters begin on another day; `dim_periods` may be merged already
+# periods of the last version that the candidate cuts otherwise, because weeks, quarters or years begin on another day; `dim_periods` may be merged already
 OTHER_PERIODS = """
     create temp table other_periods on commit drop as
     select grain, period_start, period_end from (
         select grain, period_start, period_end from marts.dim_periods
         union all select grain, period_start, period_end from marts_history.dim_periods where _to_version = {version}
     ) as published
-    where grain in ('week', 'quarter') and (grain, period_start) not in (select grain, period_start from marts_candidate.dim_periods)
+    where grain in ('week', 'quarter', 'year') and (grain, period_start) not in (select grain, period_start from marts_candidate.dim_periods)
         and period_start < (select max(period_start) from marts_candidate.dim_periods where grain = 'day')
 """
 # and then all that readers had: without the periods that are new in the other periods' place

@@ -15,7 +15,7 @@ from typing import Any, TypedDict, TypeVar, cast
 import pandas as pd
 import psycopg
 
-from northstar.base.clock import Calendar
+from northstar.base.clock import GRAINS, Calendar
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.use.words import Chance
@@ -23,7 +23,6 @@ from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row
 from northstar.warehouse.troubles import worded
 
-GRAINS = ("hour", "day", "week", "month", "quarter")
 # how often the newest version is looked up
 VERSION_SECONDS = 2.0
 # the most memory for results that were read or drawn, in each process

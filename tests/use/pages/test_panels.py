@@ -80,7 +80,7 @@ def test_every_card_can_be_drawn_also_where_there_is_no_value(painter):
     for panel in PANELS:
         if panel["kind"] == "cards":
             for application in ("all", "coaching", "web"):
-                for grain in ("day", "month", "quarter"):
+                for grain in ("day", "month", "quarter", "year"):
                     assert len(painter.cards(panel, application, grain).children) == len(panel["metrics"])
 
 

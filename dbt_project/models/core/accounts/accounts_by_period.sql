@@ -42,4 +42,4 @@ series as (
     where segment != 'acquisition_channel'
 )
 
-{{ running_totals('differences', 'series', measures, ['country', 'account_type'], ['day', 'week', 'month', 'quarter'], 'account_id') }}
+{{ running_totals('differences', 'series', measures, ['country', 'account_type'], ['day', 'week', 'month', 'quarter', 'year'], 'account_id') }}

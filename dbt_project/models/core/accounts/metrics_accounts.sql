@@ -41,7 +41,7 @@ placed as (
     {{ in_series({
         'registrations': registered, 'standing': ['registered_accounts', 'opening_registered_accounts', 'opted_in_accounts'],
         'earlier': ['creators_before'],
-    }, 'series', ['day', 'week', 'month', 'quarter']) }}
+    }, 'series', ['day', 'week', 'month', 'quarter', 'year']) }}
 )
 
 {{ metric_rows('placed', {

@@ -23,7 +23,7 @@ spenders as (
 
 standing as (
     select * from {{ ref('accounts_by_period') }}
-    where grain in ('month', 'quarter')
+    where grain in ('month', 'quarter', 'year')
 ),
 
 movements as (
@@ -50,18 +50,18 @@ sizes as (
 
 -- of all periods: a change rate looks a year back
 spent as (
-    {{ measured('spend', {'spend': 'sum(r.amount_reporting)'}, [], ['month', 'quarter']) }}
+    {{ measured('spend', {'spend': 'sum(r.amount_reporting)'}, [], ['month', 'quarter', 'year']) }}
     select
         g.grain,
         g.period_start,
         case when grouping(spend.application) = 1 then 'all' else spend.application end as application,
         sum(spend.amount_reporting) as amount
     from spend
-    cross join lateral {{ grain_starts('spend.happened_at', ['month', 'quarter']) }} as g (grain, period_start)
+    cross join lateral {{ grain_starts('spend.happened_at', ['month', 'quarter', 'year']) }} as g (grain, period_start)
     group by grouping sets ((g.grain, g.period_start, spend.application), (g.grain, g.period_start))
 ),
 
--- spend without a customer is a cost too: a row for every month and quarter since the first spend, which says that no spend is known as 0
+-- spend without a customer is a cost too: a row for every month, quarter and year since the first spend, which says that no spend is known as 0
 cac as (
     select
         periods.grain,
@@ -74,7 +74,7 @@ cac as (
         coalesce(movements.new_accounts, 0) as new_accounts,
         round(coalesce(spent.amount, 0) / nullif(movements.new_accounts, 0), 2) as cac
     from spenders
-    inner join {{ ref('periods') }} as periods on periods.grain in ('month', 'quarter') and spenders.first_at < periods.period_end
+    inner join {{ ref('periods') }} as periods on periods.grain in ('month', 'quarter', 'year') and spenders.first_at < periods.period_end
     left join spent
         on periods.grain = spent.grain
         and periods.period_start = spent.period_start
@@ -94,7 +94,7 @@ newest_sizes as (
         sizes.country,
         sizes.addressable_accounts
     from sizes
-    inner join {{ ref('periods') }} as periods on periods.grain = 'quarter' and sizes.estimated_on < periods.period_end
+    inner join {{ ref('periods') }} as periods on periods.grain in ('quarter', 'year') and sizes.estimated_on < periods.period_end
     order by periods.grain, periods.period_start, sizes.application, sizes.country, sizes.estimated_on desc
 ),
 
@@ -112,9 +112,9 @@ market_totals as (
 ),
 
 market as (
-    {{ measured('market_totals', {'addressable_accounts': 'sum(r.addressable_accounts)'}, [], ['quarter'], kind='by_period') }}
+    {{ measured('market_totals', {'addressable_accounts': 'sum(r.addressable_accounts)'}, [], ['quarter', 'year'], kind='by_period') }}
     {{ measured('newest_sizes', {'addressable_accounts': "sum(r.addressable_accounts) filter (where r.country != '')"},
-                ['country'], ['quarter'], kind='by_period') }}
+                ['country'], ['quarter', 'year'], kind='by_period') }}
     select
         grain,
         period_start,
@@ -171,7 +171,7 @@ placed as (
         'earlier': ['cac_before'],
         'revenue': ['ltv', 'margin_per_account'],
         'market': ['addressable_accounts'],
-    }, 'begun', ['month', 'quarter']) }}
+    }, 'begun', ['month', 'quarter', 'year']) }}
 )
 
 {{ metric_rows('placed', {

@@ -4,7 +4,7 @@
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
-{% set grains = ['day', 'week', 'month', 'quarter'] %}
+{% set grains = ['day', 'week', 'month', 'quarter', 'year'] %}
 {% set segments = ['country', 'account_type', 'acquisition_channel'] %}
 {% set measures = {
     'registrations': 'count(*)',

@@ -14,7 +14,7 @@ with months as (
         account_type,
         month::timestamptz as month
     from {{ ref('active_months') }}
-    where {{ at_or_after_affected('month', before='1 month') }}
+    where {{ at_or_after_affected('month', before='1 month', grains=['month']) }}
 ),
 
 pairs as (

@@ -6,7 +6,7 @@
 
 with responses as (
     select * from {{ ref('stg_ai_responses') }}
-    where {{ at_or_after_affected('created_at') }}
+    where {{ at_or_after_affected('created_at', grains=['day', 'week', 'month']) }}
 )
 
 {{ metrics_of('responses', ref('series_ai'), 'responses', {

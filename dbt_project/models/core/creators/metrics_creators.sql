@@ -34,7 +34,7 @@ active as (
         coalesce(home_application, application) as application,
         activity_on::timestamptz as happened_at
     from {{ ref('active_accounts') }}
-    where account_type = 'creator' and {{ at_or_after_affected('activity_on') }}
+    where account_type = 'creator' and {{ at_or_after_affected('activity_on', grains=grains) }}
 ),
 
 updates as (
@@ -46,7 +46,7 @@ updates as (
     inner join creators on days.account_id = creators.account_id
     where days.event_name in ('content.created', 'content.updated')
         and (creators.deleted_at is null or days.first_at < creators.deleted_at)
-        and {{ at_or_after_affected('days.happened_on') }}
+        and {{ at_or_after_affected('days.happened_on', grains=grains) }}
 ),
 
 earned as (
@@ -59,7 +59,7 @@ earned as (
         on months.creator_id = previous_months.creator_id
         and months.application = previous_months.application
         and months.month - interval '1 month' = previous_months.month
-    where {{ at_or_after_affected('months.month') }}
+    where {{ at_or_after_affected('months.month', grains=['month']) }}
     union all
     -- who earned in the month before and nothing in this one
     select
@@ -71,7 +71,7 @@ earned as (
         previous_months.month + interval '1 month'
     from {{ ref('creator_months') }} as previous_months
     where previous_months.month + interval '1 month' < {{ as_of() }}
-        and {{ at_or_after_affected("previous_months.month + interval '1 month'") }}
+        and {{ at_or_after_affected("previous_months.month + interval '1 month'", grains=['month']) }}
         and not exists (
             select 1 from {{ ref('creator_months') }} as months
             where months.creator_id = previous_months.creator_id

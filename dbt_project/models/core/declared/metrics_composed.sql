@@ -43,7 +43,7 @@ with parts as (
 ),
 
 quick_ratio_by_period as (
-    {{ side_by_side('parts', quick_ratio_parts, [], ['month', 'quarter']) }}
+    {{ side_by_side('parts', quick_ratio_parts, [], ['month', 'quarter', 'year']) }}
 ),
 
 cac_payback_months_by_period as (
@@ -59,7 +59,7 @@ magic_number_by_period as (
 ),
 
 burn_multiple_by_period as (
-    {{ side_by_side('parts', burn_multiple_parts, [], ['month', 'quarter']) }}
+    {{ side_by_side('parts', burn_multiple_parts, [], ['month', 'quarter', 'year']) }}
 )
 
 select * from ({{ metric_rows('quick_ratio_by_period', {

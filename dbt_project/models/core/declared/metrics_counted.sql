@@ -13,9 +13,9 @@ with marketing_spend_facts as (
         amount_reporting as measured,
         spend_on::timestamptz as happened_at
     from {{ ref('spend_days') }}
-    where spend_on is not null and {{ at_or_after_affected('spend_on', grains=['day', 'week', 'month', 'quarter']) }}
+    where spend_on is not null and {{ at_or_after_affected('spend_on', grains=['day', 'week', 'month', 'quarter', 'year']) }}
 )
 
-{{ metrics_of('marketing_spend_facts', series, 'marketing_spend', {'marketing_spend': 'sum(r.measured)'}, ['channel'], ['day', 'week', 'month', 'quarter'], {
+{{ metrics_of('marketing_spend_facts', series, 'marketing_spend', {'marketing_spend': 'sum(r.measured)'}, ['channel'], ['day', 'week', 'month', 'quarter', 'year'], {
     'marketing_spend': ['marketing_spend', none],
 }) }}

@@ -23,17 +23,17 @@ acknowledged as (
 
 security_events as (
     select * from {{ ref('stg_security_events') }}
-    where {{ at_or_after_affected('occurred_at') }}
+    where {{ at_or_after_affected('occurred_at', grains=['hour', 'day', 'week', 'month']) }}
 ),
 
 state_hours as (
     select * from {{ ref('state_hours') }}
-    where {{ at_or_after_affected('state_hour') }}
+    where {{ at_or_after_affected('state_hour', grains=['day', 'week', 'month']) }}
 ),
 
 deployments as (
     select * from {{ ref('stg_deployments') }}
-    where {{ at_or_after_affected('started_at') }}
+    where {{ at_or_after_affected('started_at', grains=['hour', 'day', 'week', 'month']) }}
 ),
 
 recoveries as (
@@ -265,7 +265,7 @@ union all
 union all
 {{ metrics_of('finished_features', series, 'features', {
     'features': 'count(*)', 'on_time': 'count(*) filter (where r.completed_at <= r.due_at)',
-}, [], ['month', 'quarter'], {
+}, [], ['month', 'quarter', 'year'], {
     'on_time_delivery_rate': ['on_time', 'features'],
 }, at='completed_at') }}
 union all

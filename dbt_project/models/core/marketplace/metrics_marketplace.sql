@@ -3,7 +3,7 @@
     materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
-{% set grains = ['day', 'week', 'month', 'quarter'] %}
+{% set grains = ['day', 'week', 'month', 'quarter', 'year'] %}
 {% set series = ref('series_marketplace') %}
 
 with bookings as (
@@ -26,17 +26,17 @@ completed as (
 
 reviews as (
     select * from {{ ref('stg_reviews') }}
-    where {{ at_or_after_affected('created_at') }}
+    where {{ at_or_after_affected('created_at', grains=['week', 'month']) }}
 ),
 
 applicants as (
     select * from {{ ref('stg_tutor_applications') }}
-    where {{ at_or_after_affected('applied_at') }}
+    where {{ at_or_after_affected('applied_at', grains=['week', 'month']) }}
 ),
 
 purchases as (
     select * from {{ ref('stg_package_purchases') }}
-    where {{ at_or_after_affected('purchased_at') }}
+    where {{ at_or_after_affected('purchased_at', grains=['month']) }}
 ),
 
 bought as (

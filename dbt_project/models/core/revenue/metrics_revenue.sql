@@ -25,7 +25,7 @@ series as (
     select * from {{ ref('series_mrr') }}
 ),
 
--- the ltv of a quarter is that of its last month: ARPU is a monthly figure and wants a monthly churn rate
+-- the ltv of a quarter or a year is that of its last month: ARPU is a monthly figure and wants a monthly churn rate
 churn_rates as (
     select
         reported.grain,
@@ -36,10 +36,12 @@ churn_rates as (
         retention.accounts_lost::numeric / nullif(retention.accounts_at_start, 0) as churn_rate
     from retention
     cross join lateral (values
-        ('month', retention.period_start),
-        ('quarter', case when retention.period_start = least(
-            {{ start_of('quarter', 'retention.period_start') }} + interval '2 months', {{ start_of('month', as_of() ~ " - interval '1 microsecond'") }}
-        ) then {{ start_of('quarter', 'retention.period_start') }} end)
+        {% for grain, months in {'quarter': 3, 'year': 12}.items() %}
+        ('{{ grain }}', case when retention.period_start = least(
+            {{ start_of(grain, 'retention.period_start') }} + interval '{{ months - 1 }} months', {{ start_of('month', as_of() ~ " - interval '1 microsecond'") }}
+        ) then {{ start_of(grain, 'retention.period_start') }} end),
+        {% endfor %}
+        ('month', retention.period_start)
     ) as reported (grain, period_start)
     where retention.grain = 'month' and reported.period_start is not null
 ),
@@ -60,7 +62,7 @@ ltv as (
         and snapshots.application = churn_rates.application
         and snapshots.segment = churn_rates.segment
         and snapshots.segment_value = churn_rates.segment_value
-    where snapshots.grain in ('month', 'quarter')
+    where snapshots.grain in ('month', 'quarter', 'year')
 ),
 
 earlier as (
@@ -86,7 +88,7 @@ placed as (
         'ltv': ['margin_per_account', 'ltv'],
         'churn_rates': ['churn_rate'],
         'earlier': ['ltv_before'],
-    }, 'series', ['day', 'week', 'month', 'quarter']) }}
+    }, 'series', ['day', 'week', 'month', 'quarter', 'year']) }}
 )
 
 {{ metric_rows('placed', {

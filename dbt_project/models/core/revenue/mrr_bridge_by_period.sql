@@ -6,7 +6,7 @@
     meta={'mart': 'mrr_bridge'},
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
-{% set grains = ['day', 'week', 'month', 'quarter'] %}
+{% set grains = ['day', 'week', 'month', 'quarter', 'year'] %}
 {% set steps = {
     'opening': 'opening_mrr', 'new': 'new_amount', 'expansion': 'expansion_amount', 'reactivation': 'reactivation_amount',
     'contraction': 'contraction_amount', 'churned': 'churn_amount', 'fx': 'fx_amount', 'transferred_in': 'transferred_in',

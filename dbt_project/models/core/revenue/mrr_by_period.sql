@@ -6,7 +6,7 @@
     scope_of={'account_mrr': 'onward'},
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
-{% set grains = ['day', 'week', 'month', 'quarter'] %}
+{% set grains = ['day', 'week', 'month', 'quarter', 'year'] %}
 {% set measures = [
     'mrr', 'list_mrr', 'paying_accounts', 'creator_mrr', 'paying_creators', 'known_country_mrr', 'international_mrr', 'margin_mrr'
 ] %}

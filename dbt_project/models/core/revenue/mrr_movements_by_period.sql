@@ -4,7 +4,7 @@
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
-{% set grains = ['day', 'week', 'month', 'quarter'] %}
+{% set grains = ['day', 'week', 'month', 'quarter', 'year'] %}
 {% set measures = {'new_accounts': "count(*) filter (where r.movement_type = 'new')"} %}
 {% for type in ['new', 'expansion', 'contraction', 'churn', 'reactivation', 'fx'] %}
     {% do measures.update({type ~ '_amount': "sum(r.amount_exact) filter (where r.movement_type = '" ~ type ~ "')"}) %}

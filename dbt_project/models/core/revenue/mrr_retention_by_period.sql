@@ -38,7 +38,8 @@ last_month as (
     select {{ start_of('month', as_of() ~ " - interval '1 microsecond'") }}::date as month
 ),
 
-quarter_bases as (
+{% for grain, months in {'quarter': 3, 'year': 12}.items() %}
+{{ grain }}_bases as (
     select
         opening.account_id,
         opening.application,
@@ -53,9 +54,10 @@ quarter_bases as (
     left join months as closing
         on opening.account_id = closing.account_id
         and opening.application = closing.application
-        and closing.month = least((opening.month + interval '2 months')::date, last_month.month)
-    where opening.mrr_at_start_exact > 0 and opening.month = {{ start_of('quarter', 'opening.month::timestamp') }}::date
+        and closing.month = least((opening.month + interval '{{ months - 1 }} months')::date, last_month.month)
+    where opening.mrr_at_start_exact > 0 and opening.month = {{ start_of(grain, 'opening.month::timestamp') }}::date
 ),
+{% endfor %}
 
 series as (
     select * from {{ ref('series_mrr') }}
@@ -65,10 +67,12 @@ measured as (
     {{ cube('month_bases', measures, segments, ['month']) }}
     union all
     {{ cube('quarter_bases', measures, segments, ['quarter']) }}
+    union all
+    {{ cube('year_bases', measures, segments, ['year']) }}
 ),
 
 complete as (
-    {{ in_series({'measured': measures}, 'series', ['month', 'quarter'], with_first=false) }}
+    {{ in_series({'measured': measures}, 'series', ['month', 'quarter', 'year'], with_first=false) }}
 )
 
 select

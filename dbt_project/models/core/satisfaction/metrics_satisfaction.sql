@@ -22,7 +22,7 @@ csat as (
 
 csat_sent as (
     select * from {{ ref('surveys') }}
-    where survey = 'csat' and question is null and {{ at_or_after_affected('sent_at') }}
+    where survey = 'csat' and question is null and {{ at_or_after_affected('sent_at', grains=['week', 'month']) }}
 ),
 
 -- the overall score is the total's, a question's its own
@@ -42,18 +42,18 @@ creator_scores as (
         'overall_answers': 'count(*) filter (where r.question is null)',
         'score': 'sum(r.score)',
         'answers': 'count(*)',
-    }, ['question'], ['month', 'quarter'], 'responded_at') }}
+    }, ['question'], ['month', 'quarter', 'year'], 'responded_at') }}
 ),
 
 creator_placed as (
-    {{ in_series({'creator_scores': ['overall_score', 'overall_answers', 'score', 'answers']}, 'begun', ['month', 'quarter']) }}
+    {{ in_series({'creator_scores': ['overall_score', 'overall_answers', 'score', 'answers']}, 'begun', ['month', 'quarter', 'year']) }}
 )
 
 {{ metrics_of('nps', series, 'nps', {
     'net_promoters': 'count(*) filter (where r.score >= 9) - count(*) filter (where r.score <= 6)',
     'score': 'sum(r.score)',
     'answers': 'count(*)',
-}, [], ['month', 'quarter'], {
+}, [], ['month', 'quarter', 'year'], {
     'nps': ['100 * net_promoters', 'answers'],
     'nps_mean_score': ['score', 'answers'],
 }, at='responded_at') }}

@@ -56,7 +56,8 @@ grains (grain, step) as (
     ('day', interval '1 day'),
     ('week', interval '1 week'),
     ('month', interval '1 month'),
-    ('quarter', interval '3 months')
+    ('quarter', interval '3 months'),
+    ('year', interval '1 year')
 )
 
 select

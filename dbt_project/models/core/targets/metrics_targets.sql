@@ -21,7 +21,7 @@ begun as (
 ),
 
 measured as (
-    {{ measured('judged', {'met': 'count(*) filter (where r.is_met)', 'due': 'count(*)'}, [], ['week', 'month', 'quarter'], kind='by_period') }}
+    {{ measured('judged', {'met': 'count(*) filter (where r.is_met)', 'due': 'count(*)'}, [], ['week', 'month', 'quarter', 'year'], kind='by_period') }}
     select
         r.grain,
         r.period_start,
@@ -34,7 +34,7 @@ measured as (
 ),
 
 placed as (
-    {{ in_series({'measured': ['met', 'due']}, 'begun', ['week', 'month', 'quarter']) }}
+    {{ in_series({'measured': ['met', 'due']}, 'begun', ['week', 'month', 'quarter', 'year']) }}
 )
 
 {{ metric_rows('placed', {'targets_met_rate': ['met', 'due']}) }}

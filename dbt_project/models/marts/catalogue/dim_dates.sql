@@ -16,6 +16,7 @@ select
     {{ start_of('week', 'days.day') }}::date as week_starts_on,
     {{ start_of('month', 'days.day') }}::date as month_starts_on,
     {{ start_of('quarter', 'days.day') }}::date as quarter_starts_on,
+    {{ start_of('year', 'days.day') }}::date as year_starts_on,
     extract(isodow from days.day) > 5 as is_weekend
 from history
 cross join lateral generate_series(

@@ -1,4 +1,4 @@
--- Grain: grain, period_start. The periods of the warehouse's history: every hour, day, week, month and quarter up to as_of.
+-- Grain: grain, period_start. The periods of the warehouse's history: every hour, day, week, month, quarter and year up to as_of.
 {{ config(meta={'key': ['grain', 'period_start']}) }}
 
 select

@@ -12,7 +12,7 @@ with stages as (
 
 entries as (
     select * from {{ ref('funnel_entries') }}
-    where {{ at_or_after_affected('entered_at') }}
+    where {{ at_or_after_affected('entered_at', grains=['day', 'week', 'month']) }}
 ),
 
 counted as (

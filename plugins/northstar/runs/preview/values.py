@@ -139,7 +139,7 @@ def largest_and_newest(connection: Connection, metric_id: str) -> tuple[list[Cha
     ):
         query = (
             f"select {', '.join(KEY)}, old_value, new_value, is_complete from changed_values where metric_id = %s "
-            f"order by is_value desc, {order}, array_position(array['month', 'quarter', 'week', 'day', 'hour'], grain), application, segment, "
+            f"order by is_value desc, {order}, array_position(array['month', 'quarter', 'year', 'week', 'day', 'hour'], grain), application, segment, "
             f"segment_value limit {SHOWN}"
         )
         found.append(fetch_all_as(ChangedValue, connection.execute(query, [metric_id])))

@@ -18,7 +18,7 @@ from northstar.use.words import describe_needs, describe_segments
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row, fetch_one
 
-DEFAULT_GRAIN = ("month", "week", "day", "quarter", "hour")
+DEFAULT_GRAIN = ("month", "week", "day", "quarter", "year", "hour")
 
 
 @dataclass

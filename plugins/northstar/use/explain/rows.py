@@ -12,7 +12,7 @@ from sqlglot import exp, parse_one
 from northstar.base.errors import NorthstarError
 from northstar.build.definitions import Definition, Measure, Metric, Part
 
-MONTHS = {"month": 1, "quarter": 3}
+MONTHS = {"month": 1, "quarter": 3, "year": 12}
 DAYS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 
 
@@ -45,7 +45,7 @@ class Cell:
         if period == "month_before":
             cell = replace(cell, period_start=_add_months(cell.period_start, -1))
         if period.startswith("last_month"):
-            months = [_add_months(cell.period_start, n) for n in range(3 if cell.grain == "quarter" else 1)]
+            months = [_add_months(cell.period_start, n) for n in range(MONTHS.get(cell.grain, 1))]
             cell = replace(cell, grain="month", period_start=[m for m in months if m < as_of][-1])
         return cell
 

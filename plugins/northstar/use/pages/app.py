@@ -19,6 +19,7 @@ from vizro import Vizro
 from vizro.managers import data_manager
 from vizro.models.types import capture
 
+from northstar.base.clock import GRAINS
 from northstar.base.config_files import read_own_yaml
 from northstar.base.formats import format_value
 from northstar.base.settings import Settings, load_settings
@@ -27,7 +28,7 @@ from northstar.build.own_seeds import own_funnels
 from northstar.use.alerts.rules import unit_of
 from northstar.use.last_preview import KeptPreview, kept_preview
 from northstar.use.lineage.published import kept_lineage
-from northstar.use.marts import GRAINS, Marts, Published
+from northstar.use.marts import Marts, Published
 from northstar.use.pages import door, serve
 from northstar.use.pages.describe import banner, description, made_of, rules
 from northstar.use.pages.links import page_path, slug
@@ -218,7 +219,7 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
     lacking = marts.lacking(application)
     frame = marts.frame(
         "select distinct on (metric_id) metric_id, grain, period_start, value, null_reason from metric_values where application = %(application)s "
-        "and segment = '' and is_complete and grain in ('month', 'week', 'quarter', 'day') "
+        "and segment = '' and is_complete and grain != 'hour' "
         "and (metric_id, grain) in (select * from unnest(%(metrics)s::text[], %(grains)s::text[])) order by metric_id, period_start desc",
         application=application, metrics=list(metrics_by_id), grains=[_first_grain(entry["grains"]) for entry in metrics_by_id.values()],
     )  # fmt: skip
@@ -330,7 +331,7 @@ def is_offered(
 
 
 def _first_grain(grains: list[str]) -> str:
-    return next(g for g in ("month", "week", "quarter", "day", "hour") if g in grains)
+    return next(g for g in ("month", "week", "quarter", "year", "day", "hour") if g in grains)
 
 
 def _draw_or_explain(panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:

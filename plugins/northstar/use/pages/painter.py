@@ -39,7 +39,7 @@ KINDS: dict[str, Callable[[Marts, Panel, str, str, int, str], go.Figure]] = {
 class Painter:
     """Draws panels. `draw` takes the panel's entry of pages.yml and what the reader chose.
 
-    application: one of the applications, or 'all'. grain: hour to quarter. months: how far back, 0 for everything.
+    application: one of the applications, or 'all'. grain: hour to year. months: how far back, 0 for everything.
     segment: the segment by whose values lines are split, '' for none.
     """
 

@@ -14,26 +14,19 @@ from typing import NotRequired, TypedDict
 
 import jinja2
 
+from northstar.base.clock import GRAINS, LENGTHS
 from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import compute_change, format_change, format_value
 from northstar.base.settings import Settings
 from northstar.build.own_seeds import own_funnels
 from northstar.use.changes import Point, describe_change
-from northstar.use.marts import GRAINS, Marts, Metric, nearest
+from northstar.use.marts import Marts, Metric, nearest
 from northstar.use.words import ZONES, describe_chance, period, restatement_reasons, title_of
 
 HERE = Path(__file__).parent
 # the most points of a small chart, rows that explain a change, and rows of the list of restatements
 POINTS, CONTRIBUTORS, RESTATEMENTS = 13, 3, 40
-LENGTH = {
-    "hour": "1 hour",
-    "day": "1 day",
-    "week": "7 days",
-    "month": "1 month",
-    "quarter": "3 months",
-    "year": "1 year",
-}
 
 
 @dataclass
@@ -245,8 +238,8 @@ class _Maker:
 
     def _row(self, metric: str, application: str, is_drawn: bool) -> MetricLine:
         entry = self.marts.catalogue()[metric]
-        # quarters at most; and a metric that is only counted by day is shown by day in a monthly report
-        grain = nearest(min(self.content["grain"], "quarter", key=list(LENGTH).index), entry["grains"])
+        # a metric that is only counted by day is shown by day in a monthly report
+        grain = nearest(self.content["grain"], entry["grains"])
         points = self._points(metric, grain, application)
         newest, previous = (points[-1] if points else None), (points[-2] if len(points) > 1 else None)
         value = newest and newest["value"]
@@ -274,7 +267,7 @@ class _Maker:
             "select * from (select period_start, value, numerator, denominator, null_reason from metric_values where metric_id = %(metric)s and grain = %(grain)s "
             "and application = %(application)s and segment = '' and is_complete and period_start + %(length)s::interval <= %(as_of)s "
             "order by period_start desc limit %(points)s) as newest order by period_start",
-            metric=metric, grain=grain, application=application, length=LENGTH[grain], as_of=self.as_of, points=POINTS,
+            metric=metric, grain=grain, application=application, length=LENGTHS[grain], as_of=self.as_of, points=POINTS,
         )  # fmt: skip
         points: list[ReportPoint] = frame.to_dict("records")
         return points
@@ -286,13 +279,13 @@ class _Maker:
         return names if own_names is None else own_names
 
     def _funnel(self, funnel: str, application: str) -> Funnel:
-        grain = nearest(min(self.content["grain"], "month", key=list(LENGTH).index), ["day", "week", "month"])
+        grain = nearest(min(self.content["grain"], "month", key=GRAINS.index), ["day", "week", "month"])
         frame = self.marts.frame(
             "with newest as (select max(period_start) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s and is_complete "
             "and period_start + %(length)s::interval <= %(as_of)s) select stage, sum(visitors)::bigint as visitors, min(target_percent) as target "
             "from funnel_stages join newest using (period_start) where funnel = %(funnel)s and grain = %(grain)s "
             "and (application = %(application)s or %(application)s = 'all') group by stage_number, stage order by stage_number",
-            funnel=funnel, grain=grain, application=application, length=LENGTH[grain], as_of=self.as_of,
+            funnel=funnel, grain=grain, application=application, length=LENGTHS[grain], as_of=self.as_of,
         )  # fmt: skip
         stages: list[Stage] = []
         last: int | None = None

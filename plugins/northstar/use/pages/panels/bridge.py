@@ -2,6 +2,7 @@
 
 import plotly.graph_objects as go
 
+from northstar.base.clock import LENGTHS
 from northstar.base.formats import format_value
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import (
@@ -21,7 +22,7 @@ MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn", "fx")
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     """MRR from the beginning of the newest complete period to its end."""
-    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
+    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter", "year"]))
     if len(ends) < 1:
         return without_values(marts, "mrr", application, f"no MRR for {application}")
     ends = ends.sort_values("place").to_dict("records")
@@ -30,7 +31,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         "select movement_type, sum(amount_exact) as amount from mrr_movements where movement_date >= %(start)s::date "
         "and movement_date < (%(start)s::timestamptz + %(length)s::interval)::date "
         "and (application = %(application)s or %(application)s = 'all') group by 1",
-        start=start, length="3 months" if kind == "quarter" else "1 month", application=application,
+        start=start, length=LENGTHS[kind], application=application,
     )  # fmt: skip
     amounts = dict(zip(movements["movement_type"], movements["amount"], strict=True)) if len(movements) else {}
     steps = [(name, float(amounts.get(name, 0))) for name in MOVEMENTS]

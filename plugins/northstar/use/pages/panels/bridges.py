@@ -22,7 +22,7 @@ STEPS = ("new", "reactivation", "expansion", "transferred_in", "contraction", "c
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     """A stack of steps for each value of the panel's segment, over the newest complete period; the largest values first."""
-    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
+    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter", "year"]))
     if len(ends) < 1:
         return without_values(marts, "mrr", application, f"no MRR for {application}")
     newest = ends.sort_values("place").to_dict("records")[0]

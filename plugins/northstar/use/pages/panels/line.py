@@ -15,7 +15,7 @@ from northstar.use.words import period, title_of
 
 # the share of a period that has to be over before its value is drawn: three tickets in a month's first hours are no fall
 BEGUN = 0.1
-LENGTHS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "quarter": 91}
+LENGTHS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "quarter": 91, "year": 365}
 
 
 class LinePoint(TypedDict):
