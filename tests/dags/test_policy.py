@@ -148,6 +148,14 @@ def test_what_publishes_may_ask_and_who_waits_for_it_has_the_time(bag):
     assert bag.dags["hourly_refresh"].get_task("extract.open_run").execution_timeout > 2 * longest
 
 
+def test_what_publishes_has_a_deadline_behind_the_promises(bag):
+    has_deadline = {name: [alert.interval for alert in dag.deadline] for name, dag in bag.dags.items() if dag.deadline}
+    assert has_deadline == {"hourly_refresh": [timedelta(hours=2.5)], "nightly_rebuild": [timedelta(hours=2.5)]}
+    for name in has_deadline:
+        [alert] = bag.dags[name].deadline
+        assert alert.callback.path == "northstar.orchestration.deadlines.report_missed_deadline"
+
+
 def test_the_documented_dag_of_somebody_else_follows_the_marts(bag, tmp_path):
     text = (ROOT / "docs" / "operations.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", text.partition("## Your own DAG after a publication")[2], re.DOTALL)

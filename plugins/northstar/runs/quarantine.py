@@ -22,7 +22,7 @@ from northstar.extract.landing.reasons import commonest_reasons
 from northstar.extract.landing.settled import read_settled
 from northstar.extract.sources.declared import open_source, read_sources
 from northstar.extract.sources.files import FileStore, check_directory
-from northstar.extract.stage import FILES
+from northstar.extract.sources.declared import FILES
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.keys import SEAL_MARK, unseal
 from northstar.privacy.personal import parse_document
