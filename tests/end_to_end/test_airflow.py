@@ -294,7 +294,7 @@ def _page(api: Api, path: str) -> str:
 def _await_callback(settings) -> None:
     """Wait until the triggerer has run the callback of a missed deadline."""
     address = airflow_environment(settings)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     with psycopg.connect(re.sub(r"^postgresql\+\w+", "postgresql", address), autocommit=True) as connection:
         while (states := connection.execute("select state, output from callback order by created_at").fetchall()) and (
             states[0][0] not in ("success", "failed")
