@@ -67,6 +67,7 @@ class Metric(TypedDict):
     direction: str
     owner: str | None
     requirement_refs: str | None
+    window_days: int | None
     grains: list[str]
     segments: list[str]
 
