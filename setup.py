@@ -19,6 +19,7 @@ CARRIED = (
     "mappings",
     "plugins/.airflowignore",
     "plugins/airflow_local_settings.py",
+    "plugins/northstar_plugin.py",
 )
 # what dbt, Python and who works in the checkout leave there
 LEFT_OUT = ("dbt_project/target", "dbt_project/logs", "dbt_project/.user.yml")

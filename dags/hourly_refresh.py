@@ -10,6 +10,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from northstar.orchestration import tasks
 from northstar.orchestration.approvals import PublishOperator
 from northstar.orchestration.assets import MARTS
+from northstar.orchestration.deadlines import publication_deadline
 from northstar.orchestration.retries import RetryWhatPasses
 
 # the time between two tries of a source that is down; after the third its task is red
@@ -36,6 +37,7 @@ with DAG(
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
+    deadline=publication_deadline(timedelta(hours=1)),
     doc_md=DOC,
     tags=["owner:data-platform", "tier:1"],
     default_args={"owner": "data-platform", "retries": 0, "execution_timeout": timedelta(hours=2)},

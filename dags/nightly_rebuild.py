@@ -1,6 +1,6 @@
 """Nightly: land what is new, rebuild everything, audit, publish; a task for each domain reports on its models."""
 
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, TaskGroup
@@ -9,6 +9,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from northstar.orchestration import tasks
 from northstar.orchestration.approvals import PublishOperator
 from northstar.orchestration.assets import MARTS
+from northstar.orchestration.deadlines import publication_deadline
 from northstar.orchestration.domains import DomainOperator, domains
 from northstar.orchestration.retries import RetryWhatPasses
 from northstar.orchestration.spark import builds_on_spark
@@ -34,6 +35,7 @@ with DAG(
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
+    deadline=publication_deadline(timedelta(days=1), time(2, 30)),
     doc_md=DOC,
     tags=["owner:data-platform", "tier:1"],
     default_args={"owner": "data-platform", "retries": 0, "execution_timeout": timedelta(hours=4)},

@@ -259,9 +259,7 @@ def test_every_page_names_its_version_and_says_that_the_data_is_old_and_which_ch
         assert re.search(
             r"Version 1, published \d{4}-\d\d-\d\d \d\d:\d\d UTC, data up to 2026-03-01 00:00 UTC", told
         ), title
-        assert (
-            re.search("no run has published since|was asked for that time", told) and "Warnings of the audit: " in told
-        ), title
+        assert "was asked for that time" in told and "Warnings of the audit: " in told, title
 
 
 def test_no_serious_obstacle_for_those_who_use_a_keyboard_or_a_screen_reader(visited):

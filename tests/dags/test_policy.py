@@ -148,6 +148,32 @@ def test_what_publishes_may_ask_and_who_waits_for_it_has_the_time(bag):
     assert bag.dags["hourly_refresh"].get_task("extract.open_run").execution_timeout > 2 * longest
 
 
+def test_what_publishes_has_a_deadline_behind_the_promises(bag):
+    has_deadline = {name: [alert.interval for alert in dag.deadline] for name, dag in bag.dags.items() if dag.deadline}
+    assert has_deadline == {"hourly_refresh": [timedelta(hours=2.5)], "nightly_rebuild": [timedelta(hours=2.5)]}
+    for name in has_deadline:
+        [alert] = bag.dags[name].deadline
+        assert alert.callback.path == "northstar.orchestration.deadlines.report_missed_deadline"
+
+
+def test_the_page_in_airflow_asks_airflow_who_may_see_it_and_costs_tasks_nothing():
+    """Every process of Airflow reads the plugin; only the api-server may import what serves its page."""
+    code = (
+        "import sys; from airflow import plugins_manager as p; [ours] = [x for x in p._get_plugins()[0] if x.name == 'northstar']; "
+        "assert not {'fastapi', 'northstar.orchestration.run_page'} & sys.modules.keys(); "
+        "[app] = [a['app'] for a in p.get_fastapi_plugins()[0] if a['name'] == 'Northstar']; "
+        "print(*(f'{route.path}={[d.dependency.__qualname__ for d in route.dependencies]}' for route in app.routes))"
+    )
+    env = os.environ | {
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(DAGS.parent / "plugins"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////tmp/northstar-never-used.db",
+    }
+    answer = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    asks = "['requires_access_dag.<locals>.inner']"
+    paths = ("/", "/runs/{number}", "/dags/{dag_id}/runs/{dag_run_id:path}")
+    assert answer.stdout.splitlines()[-1] == " ".join(f"{path}={asks}" for path in paths)
+
+
 def test_the_documented_dag_of_somebody_else_follows_the_marts(bag, tmp_path):
     text = (ROOT / "docs" / "operations.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", text.partition("## Your own DAG after a publication")[2], re.DOTALL)

@@ -9,8 +9,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import psutil
+import psycopg
 import pytest
 
 from northstar.base.clock import parse_time
@@ -19,6 +23,7 @@ from northstar.base.service_processes import recorded_services, running_services
 from northstar.base.settings import load_settings
 from northstar.base.telemetry import OFF
 from northstar.cli.main import main
+from northstar.connections.airflow import airflow_environment
 from northstar.demo.company import simulate
 from northstar.orchestration.domains import domains
 from northstar.orchestration.services import _own_processes, start_services, stop_services
@@ -43,6 +48,7 @@ LATE = {
     "currency": "USD",
     "status": "succeeded",
 }
+SHOWN_AT = (("nav", "/northstar/"), ("dag_run", "/northstar/dags/{DAG_ID}/runs/{RUN_ID}"))
 PUBLISHING = "publish.publish_marts"
 # a model that cannot be built
 REFUSE_COHORT_CASH = """
@@ -86,7 +92,9 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, tmp_p
         udp_receiver() as (port, metrics),
         json_server(lambda path, event: events.append((path, event)) or {}) as lineage,
     ):
-        (settings.home / "operations.yml").write_text(f"statsd: 127.0.0.1:{port}\nopenlineage: {lineage}\n")
+        (settings.home / "operations.yml").write_text(
+            f"statsd: 127.0.0.1:{port}\nopenlineage: {lineage}\nfreshness: {{marts: {{all: {{hours: 0.001}}}}}}\n"
+        )
         settings = load_settings(settings.home)
         # a start that is killed midway, as `make run` may be
         with subprocess.Popen([sys.executable, "-c", START, str(settings.home)]) as starting:
@@ -120,6 +128,31 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, tmp_p
             _demand_told(metrics, events)
             [event] = api._call("/api/v2/assets/events")["asset_events"]
             assert event["source_run_id"] == run_id and event["extra"] == describe_publication(settings, 1)
+            # it took longer than what was promised leaves it: Airflow's own deadline has asked for an evaluation of the alerts
+            [deadline] = api._call(f"/ui/dags/nightly_rebuild/dagRuns/{run_id}/deadlines")["deadlines"]
+            assert deadline["missed"] and deadline["alert_name"] == "published in the promised time"
+            _await_callback(settings)
+            # the page inside Airflow shows the run to who may see it there, and to nobody else
+            page = _page(api, f"/northstar/dags/nightly_rebuild/runs/{quote(run_id, safe='')}")
+            assert "Run 1, nightly" in page and "version 1 at" in page and ">mrr_movements<" in page
+            assert "Run 1, nightly" in _page(api, "/northstar/runs/1") and 'href="/northstar/runs/1"' in _page(
+                api, "/northstar/"
+            )
+            assert set(SHOWN_AT) == {
+                (view["destination"], view["href"])
+                for plugin in api._call("/api/v2/plugins?limit=50")["plugins"]
+                if plugin["name"] == "northstar"
+                for view in plugin["external_views"]
+            }
+            for path in (
+                "/northstar/",
+                "/northstar/runs/1",
+                f"/northstar/dags/nightly_rebuild/runs/{quote(run_id, safe='')}",
+            ):
+                for headers, status in (({}, 401), ({"Authorization": "Bearer nobody"}, 403)):
+                    with pytest.raises(HTTPError) as refused:
+                        urlopen(Request(api.base + path, headers=headers))
+                    assert refused.value.code == status and b"nightly" not in refused.value.read()
             # what follows the marts has been started by that
             follow(api, "forecast_metrics", api.await_run("forecast_metrics", "asset_triggered"), silent)
             # what `make run` asks: nothing more is owed
@@ -246,6 +279,29 @@ def _demand_told(metrics: list[str], events: list[tuple]) -> None:
             return
         time.sleep(0.2)
     raise AssertionError((wanted - told, completed - done, sorted(told)[:50], sorted(done)))
+
+
+def _page(api: Api, path: str) -> str:
+    """A page that the api-server serves to who is logged in."""
+    with urlopen(Request(api.base + path, headers={"Authorization": f"Bearer {api.token}"})) as answer:
+        assert (
+            answer.headers["Content-Type"].startswith("text/html")
+            and "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        )
+        return answer.read().decode()
+
+
+def _await_callback(settings) -> None:
+    """Wait until the triggerer has run the callback of a missed deadline."""
+    address = airflow_environment(settings)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    until = time.monotonic() + 300
+    with psycopg.connect(re.sub(r"^postgresql\+\w+", "postgresql", address), autocommit=True) as connection:
+        while (states := connection.execute("select state, output from callback order by created_at").fetchall()) and (
+            states[0][0] not in ("success", "failed")
+        ):
+            assert time.monotonic() < until, states
+            time.sleep(0.5)
+    assert states[0][0] == "success", states
 
 
 def _belongs_to(process: psutil.Process, place: str) -> bool:

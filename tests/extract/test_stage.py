@@ -11,8 +11,10 @@ import pytest
 import stripe as client
 
 from northstar.base.errors import NorthstarError
+from northstar.base.settings import load_settings
 from northstar.cli import main as cli
 from northstar.extract.stage import due_sources, finish_extract, land_source
+from northstar.publish.stage import describe_publication
 from northstar.runs.lifecycle import close_run, open_run
 from northstar.warehouse import db
 from tests.extract.sources.test_stripe import localstripe, paying, shop
@@ -72,7 +74,7 @@ def home(shop, tmp_path, monkeypatch):
     database.close()
 
 
-def test_a_source_that_is_down_is_late_and_the_others_are_published(home, tmp_path, capsys):
+def test_a_source_that_is_down_is_late_and_the_others_are_published(home, tmp_path, monkeypatch, capsys):
     settings, declared = home
     client.Plan.create(id="pro", amount=2900, currency="usd", interval="month", product={"name": "Pro"})
     ada = paying("ada@example.org")
@@ -111,7 +113,25 @@ def test_a_source_that_is_down_is_late_and_the_others_are_published(home, tmp_pa
         "desk: "
     )
     assert cli.main(["status", "--home", str(settings.home)]) == 0
-    assert "late        desk: http://127.0.0.1:" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "late        desk: http://127.0.0.1:" in told and "freshness   1 of 1 promises kept" in told
+    # what is promised of sources is judged by what landed
+    monkeypatch.setenv("NORTHSTAR_CONFIG", str(tmp_path))
+    operations = tmp_path / "operations.yml"
+    operations.write_text("freshness: {sources: {app.accounts: {hours: 3}, files: {hours: 3}, desk: {hours: 3}}}\n")
+    assert cli.main(["status", "--home", str(settings.home)]) == 0
+    told = capsys.readouterr().out
+    assert "freshness   3 of 4 promises kept" in told
+    assert "late        source desk no older than 3 hours: nothing has landed yet" in told
+    assert describe_publication(load_settings(settings.home), 1)["late"] == ["source desk"]
+    for wrong, problem in (
+        ("dsk", "no source 'dsk' is declared; did you mean 'desk'?"),
+        ("app.acounts", "the contract has no entity 'acounts'; did you mean 'accounts'?"),
+    ):
+        operations.write_text(f"freshness: {{sources: {{{wrong}: {{hours: 3}}}}}}\n")
+        assert cli.main(["sources", "list", "--home", str(settings.home)]) == 1
+        assert f"operations.yml, freshness.sources.{wrong}: {problem}" in capsys.readouterr().err
+    monkeypatch.delenv("NORTHSTAR_CONFIG")
     assert cli.main(["sources", "list", "--home", str(settings.home)]) == 0
     assert cli.main(["sources", "check", "--home", str(settings.home)]) == 1
     shown = capsys.readouterr().out

@@ -80,6 +80,13 @@ def test_your_own_company_does_what_it_says():
         ("cash_collected", "green"), ("new_registrations", "green"), ("payment_success_rate", "red"),
     ], done.stdout  # fmt: skip
     assert "cash_collected,shop,month,>=,150,call the shop" in done.stdout
+    # a second product, of another company and currency, without what its own sister buys; its target is judged
+    for month, studio, xl, total in (("2025-02-01", "95", "38", "133"), ("2025-03-01", "90", "36", "126")):
+        for application in ("atelier", "all"):
+            rows = [["studio", month, studio], ["atelier", "xl", month, xl], [month, total]]
+            assert all([application, *row] in answer for row in rows), done.stdout
+    assert all([application, "133", "-7", "126", "0"] in answer for application in ("atelier", "all")), done.stdout
+    assert ["mrr", "atelier", "126", "120", "green"] in answer, done.stdout
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 import csv
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.base.freshness import Freshness, Promise
 from northstar.base.settings import ROOT
 from northstar.extract.landing.directory import land_directory
 from northstar.use.alerts.evaluate import JOB, _describe_alert, _largest_part, _signals, evaluate, rules
@@ -17,7 +19,7 @@ from northstar.use.marts import Marts
 from northstar.use.notify import Channels
 from northstar.warehouse import db
 from northstar.warehouse.troubles import unevaluated_run
-from tests.support import add_values, northstar, remove_values, silent, utc, write_rows
+from tests.support import add_values, northstar, remove_values, select, silent, utc, write_rows
 from tests.use.test_reports import inbox
 
 __all__ = ["inbox"]
@@ -305,6 +307,58 @@ def test_the_job_itself_is_watched(built, landed):
             connection.execute("delete from audit.source_runs where source = 'al_crm'")
             connection.execute("delete from audit.reconciliations where source in ('crm', 'crm2', 'al_nights')")
     assert found(built, "run_failed", NOW) == found(built, "source_late", NOW) == []
+
+
+def test_a_broken_promise_is_one_alert_that_closes_by_itself(built, landed):
+    """Of the marts, and of a source, whichever of its entities is late and whether it could be read."""
+    published_at = select(built, "select published_at from marts.publications order by published_version desc limit 1")[
+        0
+    ]["published_at"]
+    promises = Freshness(
+        marts={"all": Promise(hours=2.5), "mrr_bridge": Promise(every="hour", by=":30")},
+        sources={
+            name: Promise(hours=1) for name in ("al_billing", "al_billing.charges", "al_billing.refunds", "al_web")
+        },
+    )
+    promising = replace(built, operations=built.operations.model_copy(update={"freshness": promises}))
+    now = published_at + timedelta(hours=3)
+    with db.connect(built, "owner", autocommit=True) as connection:
+        # what landed before in a batch without a new row is nothing new
+        batch = "insert into audit.landing_batches (run_id, source, entity, finished_at, rows_read, rows_inserted) values (-1, %s, %s, %s, 1, %s)"
+        for source, entity, hours, new_rows in (
+            ("al_billing", "charges", 2, 1),
+            ("al_billing", "refunds", 0.5, 1),
+            ("al_web", "events", 2, 1),
+            ("al_web", "events", 0, 0),
+        ):
+            connection.execute(batch, [source, entity, now - timedelta(hours=hours), new_rows])
+        try:
+            evaluate(promising, now, silent)
+            [late, billing, web] = sorted(
+                (n for n in list_notices(built) if n["rule"] in ("data_late", "source_overdue")),
+                key=lambda n: (n["rule"], n["of_which"]),
+            )
+            assert (late["severity"], late["of_which"], late["also"], late["compared_with"]) == (
+                "critical",
+                "all",
+                "data late mrr_bridge",
+                "no older than 2.5 hours: 2.50",
+            )
+            assert (billing["of_which"], billing["value"], billing["compared_with"]) == (
+                "al_billing.charges",
+                2,
+                "no older than 1 hours: 1.00",
+            )
+            assert (web["of_which"], web["since"]) == ("al_web", now - timedelta(hours=1))
+            assert (
+                Marts(promising).broken_promises(now)[-1]
+                == f"source al_web no older than 1 hours: late since {now - timedelta(hours=1):%Y-%m-%d %H:%M} UTC"
+            )
+            connection.execute(batch, ["al_billing", "charges", now, 1])
+            evaluate(promising, now + timedelta(minutes=1), silent)
+            assert {n["of_which"] for n in list_notices(built) if n["rule"] == "source_overdue"} == {"al_web"}
+        finally:
+            connection.execute("delete from audit.landing_batches where run_id = -1")
 
 
 def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(built, landed):

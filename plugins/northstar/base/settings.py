@@ -20,6 +20,7 @@ from northstar.base.clock import Calendar
 from northstar.base.config_files import Section, read_config_file, read_own_yaml, read_text, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
+from northstar.base.freshness import ALL, Freshness
 from northstar.contract import entities
 from northstar.contract.codes import CODES
 
@@ -183,6 +184,8 @@ class Operations(Section):
     errors: list[Annotated[str, Field(strict=True)]] = Field(
         [], description="give names of checks, such as [charges_belong_to_known_accounts]"
     )
+    # by when marts are published and sources land (northstar.base.freshness)
+    freshness: Freshness = Field(Freshness(), description="give promises: {marts: ..., sources: ...}")
     # host:port of a StatsD server, and the address of an OpenLineage server, to which Airflow reports
     statsd: str | None = None
     openlineage: str | None = None
@@ -193,6 +196,15 @@ class Operations(Section):
         if engine == "spark" and info.data.get("lake") is None:
             raise ValueError("spark reads the lake: give `lake` a directory as well")
         return engine
+
+    @field_validator("freshness")
+    @classmethod
+    def _check_marts(cls, freshness: Freshness) -> Freshness:
+        if freshness.marts.keys() - {ALL}:
+            marts = [path.stem for path in (ROOT / "dbt_project" / "models" / "marts").rglob("*.sql")]
+            for name in freshness.marts.keys() - {ALL, *marts}:
+                raise ValueError(f"{name!r} is not a mart: {suggest_name(name, [ALL, *marts])}")
+        return freshness
 
     @field_validator("keep_details_days")
     @classmethod

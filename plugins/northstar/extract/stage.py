@@ -11,14 +11,11 @@ from northstar.extract.landing import source as landing
 from northstar.extract.landing.mapped_values import follow_settled
 from northstar.extract.landing.reasons import commonest_reasons, describe
 from northstar.extract.landing.set_aside import return_rated
-from northstar.extract.sources.declared import Source, read_sources
+from northstar.extract.sources.declared import FILES, Source, read_sources
 from northstar.privacy.details import forget_details
 from northstar.warehouse import db
 from northstar.warehouse.rows import Run, as_shape, fetch_one
 from northstar.warehouse.stages import run_stage
-
-# the name of the source that is a run's directory
-FILES = "files"
 
 
 class RereadCounts(TypedDict):

@@ -23,6 +23,7 @@ from northstar.build.own_seeds import check_own_seeds, unknown_names
 from northstar.connections.airflow import api_health
 from northstar.contract import entities
 from northstar.extract.sources.declared import open_source, read_sources
+from northstar.operate.status import judge_promises
 from northstar.warehouse import db, embedded, migrations, role_settings, turn_lock
 from northstar.warehouse.lake import WIDE_ENTITIES
 from northstar.warehouse.lake_store import open_store
@@ -35,9 +36,6 @@ from northstar.warehouse.troubles import newest_warnings, open_alerts, unevaluat
 
 FREE_BYTES = 2 << 30
 MAX_SKEW = timedelta(seconds=2)
-# the age at which a publication is late: two and a half hours where a scheduler makes hourly runs; else a day and two hours, because a run
-# a day is assumed
-LATE, LATE_BY_HAND = timedelta(minutes=150), timedelta(hours=26)
 BLOATED_ROWS = 100_000
 SETUP_ADVICE = "`northstar setup` repairs roles, grants, tables and indexes"
 # the rights that each role needs: (role, schema, privilege on all of its tables)
@@ -482,8 +480,12 @@ def _published(settings: Settings, connection: Connection) -> Iterator[Observati
         return
     age = _now() - newest_publication["published_at"]
     says = f"version {newest_publication['published_version']} was published {age.total_seconds() / 3600:.1f} h ago"
-    is_late = age > (LATE if service_states(settings).get("scheduler") else LATE_BY_HAND)
+    judgements = judge_promises(settings, connection, _now())
+    is_late = any(j.is_late for j in judgements if j.kind == "mart")
     yield (says, "docs/runbooks.md, data_late") if is_late else (says,)
+    for judgement in judgements:
+        if judgement.is_late and judgement.kind == "source":
+            yield judgement.describe(), "docs/runbooks.md, source_overdue"
     if newest_publication["restores_version"]:
         yield (
             f"a rollback is published: the marts are those of version {newest_publication['restores_version']}",

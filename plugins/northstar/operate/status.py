@@ -1,9 +1,14 @@
 """`northstar status`: the state of a home in a few lines."""
 
+from datetime import UTC, datetime
+
+from northstar.base.freshness import BY_HAND, Freshness, Judgement
+from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings
 from northstar.publish import approval, hold
 from northstar.warehouse import db, embedded, turn_lock
-from northstar.warehouse.rows import fetch_one
+from northstar.warehouse.freshness import judge_freshness
+from northstar.warehouse.rows import Connection, fetch_one
 from northstar.warehouse.troubles import newest_warnings, open_alerts, unevaluated_run, unusual_values
 
 
@@ -43,6 +48,8 @@ def status(settings: Settings) -> str:
             "where not succeeded order by 1"
         ).fetchall()
         lines += [f"late        {r['source']}: {r['message']}" for r in rows]
+        if newest_publication:
+            lines += _freshness_lines(settings, connection)
         rejected_counts = connection.execute(
             "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity order by 2 desc"
         ).fetchall()
@@ -67,3 +74,20 @@ def status(settings: Settings) -> str:
         if unusual := unusual_values(connection):
             lines.append(f"values      {unusual}")
     return "\n".join(lines)
+
+
+def judge_promises(settings: Settings, connection: Connection, now: datetime) -> list[Judgement]:
+    """The judgement of each freshness promise of the home, or, where it has promised nothing and no scheduler serves it, of a run a day."""
+    promises = settings.operations.freshness
+    is_by_hand = promises == Freshness() and not service_states(settings).get("scheduler")
+    return judge_freshness(connection, BY_HAND if is_by_hand else promises, now)
+
+
+def _freshness_lines(settings: Settings, connection: Connection) -> list[str]:
+    judgements = judge_promises(settings, connection, datetime.now(UTC))
+    late = [judgement for judgement in judgements if judgement.is_late]
+    kept = len(judgements) - len(late)
+    return [
+        f"freshness   {kept} of {len(judgements)} promises kept",
+        *(f"late        {judgement.describe()}" for judgement in late),
+    ]

@@ -10,6 +10,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import load_settings
 from northstar.orchestration import tasks
 from northstar.publish.approval import ApprovalNeeded, record_decision
+from northstar.runs.turns import move_turn
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -56,6 +57,8 @@ class PublishOperator(HITLOperator):
     def execute_complete(self, context: "Context", event: dict[str, object]) -> int:
         """Publish what was approved; returns the published version. Raises NorthstarError for what was not."""
         settings, run_id = load_settings(), tasks.run_id_of(context)
+        # before anything is decided: the wait is what has kept the turn while there was no scheduler
+        move_turn(settings, run_id)
         try:
             answer = super().execute_complete(context, event)
         except HITLTimeoutError:

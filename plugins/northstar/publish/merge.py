@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
-from northstar.publish.approval import require_approval
+from northstar.publish.approval import ApprovalNeeded, require_approval
 from northstar.publish.carrying import carry_over, stores_every_period
 from northstar.publish.catalogue import Mart, marts, views
 from northstar.publish.certificates import (
@@ -35,7 +35,7 @@ from northstar.publish.certificates import (
 from northstar.publish.hold import require_no_hold
 from northstar.publish.measurement import points_of_changed_stretches
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
-from northstar.publish.shape import columns, create_tables, narrow, shapes, widen
+from northstar.publish.shape import columns, create_tables, drop_added, narrow, shapes, widen
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
@@ -86,6 +86,23 @@ def publish_candidate(
     allowed_restatements: how many values of complete periods a full run may restate without an approval; None: any number.
     Raises ApprovalNeeded for more, and NorthstarError when an error-level check of the run failed, none ran, or another publisher is at work.
     """
+    added: dict[str, list[str]] = {}
+    try:
+        return _publish_candidate(settings, run_id, progress, allowed_restatements, added)
+    except ApprovalNeeded:
+        # readers wait for somebody's answer, and not with a column that nothing fills
+        drop_added(settings, added, progress)
+        raise
+
+
+def _publish_candidate(
+    settings: Settings,
+    run_id: int,
+    progress: Progress,
+    allowed_restatements: int | None,
+    added: dict[str, list[str]],
+) -> int:
+    """added: receives the columns that the marts are given, by mart."""
     published = marts(settings)
     landed = _landed_part(settings, run_id)
     with db.connect(settings, "publisher") as connection:
@@ -93,7 +110,7 @@ def publish_candidate(
         require_no_hold(connection)
         checks = _passed_checks(connection, run_id)
         # widen commits, and the turn is kept only until a transaction ends
-        widen(connection, settings, published, DESCRIBED)
+        added |= widen(connection, settings, published, DESCRIBED)
         turn_lock.keep(connection, run_id)
         _lock(connection)
         run = as_shape(Run, fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
@@ -145,8 +162,8 @@ def publish_candidate(
             if mart.name == PARTS["points"] and not compares_all:
                 more_keys = points_of_changed_stretches(connection, mart)
             rows = _merge(connection, mart, names, version, compares_all, before_merge, more_keys)
-            if before_merge and run["is_full"] and allowed_restatements is not None:
-                require_approval(connection, run_id, version, allowed_restatements)
+            if before_merge and previous_publication and run["is_full"] and allowed_restatements is not None:
+                require_approval(connection, settings, run, version, previous_publication, allowed_restatements)
             previous_output = None if compare_all else previous_outputs.get(mart.name)
             # what nothing was added to or removed from is what it was
             outputs[mart.name] = (

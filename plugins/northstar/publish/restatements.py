@@ -252,7 +252,7 @@ def _find_causes(
     connection.execute(
         "create temp table causes (metric_id text, kind text, changed_hour timestamptz, is_segmented boolean not null default false) on commit drop"
     )
-    differences = _code_differences(connection, settings, previous_publication, code_version)
+    differences = code_differences(connection, settings, previous_publication, code_version)
     for part in mart.parts:
         nodes = upstream(manifest, relations[part])
         entities = sorted(name.rsplit(".", 1)[1] for name in nodes if name.startswith("source."))
@@ -290,7 +290,7 @@ def _find_causes(
     return SETTING if differences.rules or differences.nodes else DEFINITION
 
 
-def _code_differences(
+def code_differences(
     connection: Connection, settings: Settings, previous_publication: Publication, code_version: str
 ) -> Differences | None:
     """What the run's code builds differently from that of the last publication; None where it is the same, or the other was not kept."""

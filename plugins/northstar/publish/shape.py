@@ -1,7 +1,7 @@
 """The columns of the published tables, which follow those of the models.
 
 They change in short transactions of their own, so that no reader waits while a version is merged. A new column exists, empty, before the
-version that fills it; a removed column stays, empty in new rows, until that version is published. When a column changes its type, Postgres
+version that fills it (where that version has to wait for an approval, the column is dropped again meanwhile); a removed column stays, empty in new rows, until that version is published. When a column changes its type, Postgres
 rewrites the table, and its readers wait that long.
 """
 
@@ -71,10 +71,10 @@ def shapes(connection: Connection, published: list[Mart]) -> dict[str, Shape]:
 
 def widen(
     connection: Connection, settings: Settings, published: list[Mart], described: Iterable[DescribedTable]
-) -> None:
+) -> dict[str, list[str]]:
     """Give the marts the columns and types that the candidate has, and the described tables those of this version; commits.
 
-    Raises NorthstarError when readers leave no pause for it.
+    Returns the new columns by mart. Raises NorthstarError when readers leave no pause for it.
     """
     described = list(described)
     existing = _columns_of(connection, [f"marts.{table.name}" for table in described])
@@ -84,6 +84,7 @@ def widen(
             change_without_queueing(connection, table.name, partial(table.ensure, connection))
     shape_by_mart = shapes(connection, published)
     connection.commit()
+    added: dict[str, list[str]] = {}
     for mart in published:
         shape = shape_by_mart[mart.name]
         new_columns = {c: kind for c, kind in shape.model.items() if c not in shape.table}
@@ -92,6 +93,22 @@ def widen(
             change_without_queueing(
                 connection, mart.name, partial(_widen, connection, settings, mart, new_columns, retyped_columns)
             )
+            added[mart.name] = list(new_columns)
+    return added
+
+
+def drop_added(settings: Settings, added: dict[str, list[str]], progress: Progress) -> None:
+    """Drop the columns that `widen` has added for a version that is not published. If readers leave no pause for it, they stay, empty, until it is."""
+    for name, new_columns in added.items():
+        if not new_columns:
+            continue
+        with db.connect(settings, "publisher") as connection:
+            try:
+                change_without_queueing(
+                    connection, name, partial(_drop_columns, connection, settings, name, new_columns, SCHEMAS)
+                )
+            except NorthstarError as exc:
+                progress(f"    {exc}")
 
 
 def narrow(settings: Settings, published: list[Mart], progress: Progress) -> None:
@@ -104,7 +121,7 @@ def narrow(settings: Settings, published: list[Mart], progress: Progress) -> Non
             if surplus_columns := [c for c in shape.table if c not in shape.model]:
                 try:
                     change_without_queueing(
-                        connection, mart.name, partial(_narrow, connection, settings, mart, surplus_columns)
+                        connection, mart.name, partial(_drop_columns, connection, settings, mart.name, surplus_columns)
                     )
                 except NorthstarError as exc:
                     progress(f"    {exc}")
@@ -142,12 +159,17 @@ def _widen(
         ensure_past_views(connection, settings)
 
 
-def _narrow(connection: Connection, settings: Settings, mart: Mart, surplus_columns: list[str]) -> None:
-    drop_past_view(connection, mart.name)
-    for column in surplus_columns:
-        connection.execute(
-            sql.SQL("alter table marts.{} drop column {}").format(sql.Identifier(mart.name), sql.Identifier(column))
-        )
+def _drop_columns(
+    connection: Connection, settings: Settings, mart: str, names: list[str], schemas: Iterable[str] = ("marts",)
+) -> None:
+    drop_past_view(connection, mart)
+    for schema in schemas:
+        for column in names:
+            connection.execute(
+                sql.SQL("alter table {} drop column if exists {}").format(
+                    sql.Identifier(schema, mart), sql.Identifier(column)
+                )
+            )
     ensure_past_views(connection, settings)
 
 

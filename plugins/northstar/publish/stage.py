@@ -2,12 +2,15 @@
 
 from datetime import UTC
 
+from pydantic import JsonValue
+
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.publish.approval import ApprovalNeeded, record_decision, record_question
 from northstar.publish.certificates import certificate_digest
 from northstar.publish.merge import publish_candidate
 from northstar.warehouse import db
+from northstar.warehouse.freshness import judge_freshness
 from northstar.warehouse.rows import fetch_one
 from northstar.warehouse.stages import run_stage
 
@@ -36,16 +39,21 @@ def publish(
             return publish_candidate(settings, run_id, progress, allowed)
 
 
-def describe_publication(settings: Settings, version: int) -> dict[str, int | str]:
-    """What others are told of a published version: `version`, `as_of` (ISO 8601, UTC), `mode` and `certificate`, the digest of its certificate."""
+def describe_publication(settings: Settings, version: int) -> dict[str, JsonValue]:
+    """What others are told of a published version: `version`, `as_of` (ISO 8601, UTC), `mode`, `certificate` (the digest of its certificate), and `late`: the
+    freshness promises that were broken when it was published, as `source billing`."""
     with db.connect(settings, "publisher") as connection:
         row = fetch_one(
-            connection.execute("select as_of, mode from marts.publications where published_version = %s", [version])
+            connection.execute(
+                "select as_of, mode, published_at from marts.publications where published_version = %s", [version]
+            )
         )
+        judgements = judge_freshness(connection, settings.operations.freshness, row["published_at"])
         digest = certificate_digest(connection, version)
     return {
         "version": version,
         "as_of": row["as_of"].astimezone(UTC).isoformat(),
         "mode": row["mode"],
         "certificate": digest,
+        "late": [judgement.about() for judgement in judgements if judgement.is_late],
     }

@@ -11,8 +11,8 @@ from northstar.audit.worker import Worker
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
-from northstar.extract.sources.declared import read_sources
-from northstar.extract.stage import FILES, extract_again
+from northstar.extract.sources.declared import FILES, read_sources
+from northstar.extract.stage import extract_again
 from northstar.runs import job
 from northstar.runs.lifecycle import last_as_of
 from northstar.warehouse import db

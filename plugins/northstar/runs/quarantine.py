@@ -20,9 +20,8 @@ from northstar.extract.landing.directory import SOURCE_PREFIX, land_directory
 from northstar.extract.landing.normalise import normalise
 from northstar.extract.landing.reasons import commonest_reasons
 from northstar.extract.landing.settled import read_settled
-from northstar.extract.sources.declared import open_source, read_sources
+from northstar.extract.sources.declared import FILES, open_source, read_sources
 from northstar.extract.sources.files import FileStore, check_directory
-from northstar.extract.stage import FILES
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.keys import SEAL_MARK, unseal
 from northstar.privacy.personal import parse_document

@@ -58,6 +58,16 @@ def give_turn_back(settings: Settings, run_id: int) -> None:
             own_connection.close()
 
 
+def move_turn(settings: Settings, run_id: int) -> None:
+    """Note that the scheduler which runs this task goes on with the DAG run that has the turn: another one may have taken it, and be gone."""
+    process = _scheduler_pid()
+    with turn_lock.open_connection(settings) as connection:
+        connection.execute(
+            "update audit.writer_lease set host = %s, process_id = %s, process_began = %s where run_id = %s",
+            [turn_lock.machine_id(), process, process and turn_lock.process_start(process), run_id],
+        )
+
+
 @contextmanager
 def command_turn(settings: Settings, holder: str, wait: bool = False) -> Iterator[int]:
     """Have the turn, for a command that is no run (such as a replay), for as long as the context lasts; gives the turn's number.
@@ -141,7 +151,7 @@ def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended
     # the lock was free, so no command's process is alive; the same DAG run asking again is a retry of a task that died
     if other_turn is not None and other_turn["is_dag_run"]:
         is_again = other_turn["holder"] == holder and not is_own
-        if not (is_again or turn_lock.is_holder_gone(other_turn) or other_turn["run_id"] == ended_run):
+        if not (is_again or turn_lock.is_dag_run_gone(connection, other_turn) or other_turn["run_id"] == ended_run):
             return other_turn
     process = os.getpid() if is_own else _scheduler_pid()
     connection.execute(

@@ -17,6 +17,7 @@ import psycopg
 
 from northstar.base.clock import GRAINS, Calendar
 from northstar.base.errors import NorthstarError
+from northstar.base.freshness import NewestVersion, judge
 from northstar.base.settings import Settings
 from northstar.use.words import Chance
 from northstar.warehouse import db
@@ -31,7 +32,8 @@ MEMORY_BYTES = 128 * 2**20
 ROWS = 200_000
 CHUNK_ROWS = 5_000
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-LATE = timedelta(hours=2, minutes=30)
+# a run publishes what was known at most so long before, unless it was asked for an earlier time
+EARLIER = timedelta(hours=2, minutes=30)
 Result = TypeVar("Result")
 
 
@@ -46,13 +48,10 @@ class Published:
     # the version whose values were forecast last; None for none
     forecast_from: int | None
 
-    def lateness(self, now: datetime) -> str | None:
-        """A sentence for data that is older than an hourly run would leave it."""
-        age = now - self.as_of
-        if age <= LATE:
-            return None
-        hours = age.total_seconds() / 3600
-        return f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:,.0f} hours"
+    @property
+    def is_of_earlier_time(self) -> bool:
+        """Whether the run that published it was asked for an earlier time than its own."""
+        return self.published_at - self.as_of > EARLIER
 
 
 class Metric(TypedDict):
@@ -161,6 +160,20 @@ class Marts:
             (text, repr(sorted(parameters.items()))),
             lambda: pd.DataFrame(self._rows(text, parameters) if self.published() else [], dtype=object),
         )
+
+    def broken_promises(self, now: datetime) -> list[str]:
+        """The freshness promises that are broken, in words: those about marts by the newest version, those about sources as the alerts know them."""
+        published, promises = self.published(), self.settings.operations.freshness
+        if published is None:
+            return []
+        judgements = judge(promises.of_marts(), NewestVersion(published.as_of, published.published_at), {}, now)
+        sources = (
+            [a for a in self.open_alerts("northstar") if a["rule"] == "source_overdue"] if promises.sources else []
+        )
+        return [j.describe() for j in judgements if j.is_late] + [
+            f"source {a['segment_value']} {a['compared_with']}: late since {a['since']:%Y-%m-%d %H:%M} UTC"
+            for a in sources
+        ]
 
     def open_alerts(self, application: str) -> list[Row]:
         """The open alerts of the application, or of all and of the job, worst and newest first. They change between versions, so none is kept."""

@@ -5,7 +5,8 @@
 - A command's process holds WRITING_LOCK, shared, on a connection of its own until its turn ends. So the lock shows whether the process is
   alive, wherever it runs.
 - The stages of a DAG run are separate processes, perhaps on several machines. Each holds the lock while it works. Between them the turn stays
-  with the DAG run until `close_run` gives it back, its scheduler is gone, or Airflow says that the DAG run has ended.
+  with the DAG run until `close_run` gives it back, its scheduler is gone, or Airflow says that the DAG run has ended. While its publication waits
+  for an approval the scheduler may be restarted: the next one goes on with the DAG run.
 - Whoever takes a turn holds the lock exclusively for that moment, so no stage of anybody else is at work then.
 
 A stage can lose the turn without noticing: its process is suspended, the server restarts or the network fails, and another run takes the turn.
@@ -68,7 +69,7 @@ def current_turn(connection: Connection) -> HeldTurn | None:
     # the table of an older release, which had time-outs instead, lacks this column
     row.setdefault("is_dag_run", False)
     is_locked = fetch_one(connection.execute(_LOCK_HELD_QUERY, [WRITING_LOCK]))["is_locked"]
-    is_over = not is_locked and (not row["is_dag_run"] or is_holder_gone(as_shape(Turn, row)))
+    is_over = not is_locked and (not row["is_dag_run"] or is_dag_run_gone(connection, as_shape(Turn, row)))
     return as_shape(HeldTurn, row | {"is_over": is_over})
 
 
@@ -107,6 +108,17 @@ def turn_taken_error(turn: Turn | None, is_at_work: bool = False) -> TurnTaken:
     if turn and turn["is_dag_run"] and not is_at_work:
         advice += f" (or `northstar unlock {turn['run_id']}` if Airflow has forgotten it)"
     return TurnTaken(turn["run_id"] if turn else None, f"{holder} is writing to this warehouse{since}; {advice}")
+
+
+def is_dag_run_gone(connection: Connection, turn: Turn) -> bool:
+    """Whether nobody goes on with the DAG run that has the turn: its scheduler is gone, and it does not wait for an approval."""
+    if not is_holder_gone(turn):
+        return False
+    # the home of an older release has no such table until its next run
+    if fetch_one(connection.execute("select to_regclass('audit.approvals') as t"))["t"] is None:
+        return True
+    waits = "select 1 from audit.approvals join audit.runs using (run_id) where run_id = %s and decided_at is null and state = 'running'"
+    return connection.execute(waits, [turn["run_id"]]).fetchone() is None
 
 
 def is_holder_gone(turn: Turn) -> bool:

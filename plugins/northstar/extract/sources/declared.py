@@ -28,7 +28,7 @@ import pyarrow as pa
 from psycopg import sql
 from pydantic import Field, field_validator, model_validator
 
-from northstar.base.config_files import Section, read_config_file, suggest_name
+from northstar.base.config_files import ConfigError, Section, read_config_file, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.connections.find import Connection, find_connection
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     # for the type checker alone: files.py imports this module
     from northstar.extract.sources.files import FileStore
 
+# the source that is a run's directory
+FILES = "files"
 HELPERS = ("archives", "declared", "foreign", "http", "packed")
 # a row as a connector gives it: values by contract column. They may be of any type, since landing checks them against the contract
 ContractRow = Mapping[str, object]
@@ -99,7 +101,7 @@ class SourcesFile(Section):
     @classmethod
     def _check_names(cls, sources: dict[str, SourceSpec]) -> dict[str, SourceSpec]:
         for name in sources:
-            if name == "files" or not name.replace("_", "").replace("-", "").isalnum():
+            if name == FILES or not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(
                     f"{name!r} is not a valid name for a source: use letters, digits, - and _, and not `files`"
                 )
@@ -206,6 +208,18 @@ def read_sources(settings: Settings) -> dict[str, Source]:
     """
     path = Path(os.environ.get("NORTHSTAR_SOURCES") or settings.config / "sources.yml")
     file = read_config_file(path, SourcesFile)
+    for promised in settings.operations.freshness.sources:
+        name, _, entity = promised.partition(".")
+        if name not in {FILES, *file.sources}:
+            raise ConfigError(
+                str(settings.config / "operations.yml"), None, f"freshness.sources.{promised}",
+                f"no source {name!r} is declared; {suggest_name(name, {FILES, *file.sources})}",
+            )  # fmt: skip
+        if entity and entity not in entities():
+            raise ConfigError(
+                str(settings.config / "operations.yml"), None, f"freshness.sources.{promised}",
+                f"the contract has no entity {entity!r}; {suggest_name(entity, entities())}",
+            )  # fmt: skip
     return {
         name: Source(
             name, spec.system, spec.connection, tuple(spec.entities or _module(spec.system).ENTITIES), spec.schedule, spec.required,

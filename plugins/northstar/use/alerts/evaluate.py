@@ -1,7 +1,7 @@
 """Evaluate the alerts: find what is wrong, and send notices to the people concerned.
 
 Alerts have three sources: `signals` (rules.yml on rows that have landed, not audited yet), `targets` (marts.alerts, after each
-publication), and the job itself (failed runs, late sources, quarantine, late data). There is one evaluation at a time. The next
+publication), and the job itself (failed runs, broken freshness promises, quarantine). There is one evaluation at a time. The next
 evaluation tries an address again that failed.
 """
 
@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from statistics import NormalDist
 from typing import NotRequired, TypedDict, cast
+
+from psycopg.types.json import Jsonb
 
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_value
@@ -34,6 +36,7 @@ from northstar.use.pages import serve
 from northstar.use.pages.links import ROOT, page_path
 from northstar.use.words import title_of
 from northstar.warehouse import db
+from northstar.warehouse.freshness import judge_freshness
 from northstar.warehouse.rows import Connection, fetch_all_as, fetch_one
 
 LOCK = 0x6E735F616C657274  # "ns_alert"
@@ -45,6 +48,7 @@ JOB = {
     "run_failed",
     "approval_waits",
     "source_late",
+    "source_overdue",
     "source_differs",
     "quarantine_grows",
     "data_late",
@@ -68,6 +72,7 @@ class Hit(TypedDict):
     threshold: Decimal | None
     since: datetime
     severity: NotRequired[str]
+    compared_with: NotRequired[str]
 
 
 def evaluate(settings: Settings, now: datetime | None = None, progress: Progress = print) -> list[Notice]:
@@ -172,9 +177,11 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
         connection.execute("set statement_timeout = '60s'")
         if not fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
             return [], {}
+        broken_promises = Jsonb(_broken_promises(settings, connection, now))
         for rule in rules():
             try:
                 parameters = {
+                    "broken_promises": broken_promises,
                     "since": since, "now": now, "metric": rule["metric"], "confidence": settings.rules.alert_confidence,
                     "deviations": NormalDist().inv_cdf((1 + settings.rules.alert_confidence) / 2),
                     "smallest_base": settings.rules.alert_smallest_base, "smallest_change": settings.rules.alert_smallest_change,
@@ -189,7 +196,7 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
                 findings.append(Finding(
                     _key(rule, row), rule["rule"], rule["metric"], row["application"], row["segment"], row["segment_value"], row.get("severity", rule["severity"]),
                     action, row["value"], row["threshold"], row["since"], rule["says"], rule["page"], rule["rule"], timedelta(minutes=rule["quiet"]), part,
-                    rule["cause"], rule["compared_with"],
+                    rule["cause"], row.get("compared_with", rule["compared_with"]),
                 ))  # fmt: skip
     return findings, broken
 
@@ -198,8 +205,35 @@ def _key(rule: Rule, row: Hit) -> str:
     """Alerts of one cause in an application are one; of the job itself each source, and each check, is a cause."""
     if rule["rule"] not in JOB:
         return f"{rule['cause']}|{row['application']}"
-    part = row["segment"] if rule["rule"] == "run_failed" else row["segment_value"]
+    match rule["rule"]:
+        case "run_failed":
+            part = row["segment"]
+        case "data_late":
+            # all marts are published together
+            part = ""
+        case "source_overdue":
+            # of a source that cannot be read nothing lands, whichever of its entities was promised
+            part = row["segment_value"].partition(".")[0]
+        case _:
+            part = row["segment_value"]
     return f"{rule['cause']}|{row['application']}|{part}"
+
+
+def _broken_promises(settings: Settings, connection: Connection, now: datetime) -> list[dict[str, str | float | None]]:
+    """The freshness promises that are broken, as rows for the rules."""
+    return [
+        {
+            "rule": "data_late" if promise.kind == "mart" else "source_overdue",
+            "kind": promise.kind,
+            "name": promise.name,
+            "hours": round((now - promise.newest).total_seconds() / 3600, 1) if promise.newest else None,
+            "allowed": promise.promise.hours,
+            "since": promise.deadline.isoformat() if promise.deadline else None,
+            "promised": promise.promised(),
+        }
+        for promise in judge_freshness(connection, settings.operations.freshness, now)
+        if promise.is_late
+    ]
 
 
 def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:

@@ -11,13 +11,13 @@ from northstar.base.formats import format_value
 from northstar.build.lineage import METRIC, Lineage, Origin
 from northstar.use.lineage.text import by_relation
 from northstar.use.lineage.trace import trace_up
-from northstar.use.marts import LATE, Coverage, Marts, Metric
+from northstar.use.marts import Coverage, Marts, Metric
 from northstar.use.pages.panels.drawing import attribute
 from northstar.use.words import ZONES, Chance, cited_rules, describe_chance, period, title_of
 
 
 def banner(marts: Marts, now: datetime | None = None) -> html.Div:
-    """The version that is shown, with a warning when the data is late or a check has failed."""
+    """The version that is shown, with a warning when a freshness promise is broken or a check has failed."""
     published = marts.published()
     if published is None:
         return html.Div("Nothing has been published yet: `make run`, or `northstar run`, publishes the first version.", role="alert",
@@ -27,14 +27,11 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
             f"Version {published.version:,}, published {published.published_at:%Y-%m-%d %H:%M} UTC, data up to {published.as_of:%Y-%m-%d %H:%M} UTC"
         )
     ]
-    late, warnings = published.lateness(now or datetime.now(UTC)), []
-    if late:
-        # a run that was asked for an earlier time has published, and no later run is missing
-        is_of_earlier_time = (now or datetime.now(UTC)) - published.published_at <= LATE
-        why = (
-            "the run that published it was asked for that time" if is_of_earlier_time else "no run has published since"
+    warnings = [f"Late: {'; '.join(late)}."] if (late := marts.broken_promises(now or datetime.now(UTC))) else []
+    if published.is_of_earlier_time:
+        warnings.append(
+            f"The data ends at {published.as_of:%Y-%m-%d %H:%M} UTC, since the run that published it was asked for that time."
         )
-        warnings.append(f"The data is {late} old: {why}.")
     for alert in marts.open_alerts("northstar"):
         if alert["rule"] == "run_failed":
             warnings.append(f"The last run failed, at {alert['since']:%Y-%m-%d %H:%M} UTC.")

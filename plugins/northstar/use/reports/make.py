@@ -6,7 +6,7 @@ Everything is read from the published marts as `bi_reader`, and names the versio
 import base64
 import io
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -197,7 +197,7 @@ class _Maker:
         template_values = {
             "title": f"{self.content['title']}{suffix}", "when": when, "sections": sections, "version": self.published.version,
             "published_at": f"{self.published.published_at:%Y-%m-%d %H:%M} UTC", "as_of": f"{self.published.as_of:%Y-%m-%d %H:%M} UTC",
-            "warnings": self.published.warnings, "restatements": self._restatements(), "since_version": self.since_version,
+            "warnings": self.published.warnings, "late": self.marts.broken_promises(datetime.now(UTC)), "restatements": self._restatements(), "since_version": self.since_version,
         }  # fmt: skip
         templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE),
