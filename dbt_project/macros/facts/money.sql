@@ -8,3 +8,18 @@
 {% macro reporting_rate(currency, rate) -%}
     case when {{ currency }} = '{{ rule("reporting_currency") }}' then 1 else {{ rate }} end
 {%- endmacro %}
+
+{# An amount of the reporting currency, rounded to its minor unit: what is published. #}
+{% macro rounded(amount) -%}
+    round({{ amount }}, {{ run_context().rules.get('money_digits', 2) }})
+{%- endmacro %}
+
+{# The currency that landed rates are worth in: the reporting currency, unless the setting names another. #}
+{% macro rates_currency() -%}
+    {{ return(run_context().rules.get('rates_currency') or rule('reporting_currency')) }}
+{%- endmacro %}
+
+{# The currencies whose rate is a part of a row's own rate: the row's, and that of the reporting currency where rates are worth in another. #}
+{% macro currencies_of_rate(currency) -%}
+    {{ currency }}{% if rates_currency() != rule('reporting_currency') %}, '{{ rule('reporting_currency') }}'{% endif %}
+{%- endmacro %}

@@ -14,14 +14,14 @@ from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
 import fasteners
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
 
 from northstar.base.clock import Calendar
 from northstar.base.config_files import Section, read_config_file, read_own_yaml, read_text, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.contract import entities
-from northstar.contract.codes import CODES
+from northstar.contract.codes import CODES, minor_digits
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # dags/, dbt_project/ and expectations/ are at the top of a checkout; a wheel contains a copy of them here (setup.py)
@@ -47,9 +47,11 @@ class Rules(Section):
     """Business rules, which decide numbers. These are the defaults; `northstar.yml` changes them."""
 
     reporting_currency: str = "USD"
+    # the currency that the rates of fx_rates are worth in (D325); None: the reporting currency
+    rates_currency: str | None = None
     renewal_gap_days: int = Field(1, strict=True, ge=0, description="give whole days, 0 or more")
-    gross_margin: dict[str, float] = Field(
-        {"default": 0.80}, description="give a share by application, such as {default: 0.8}"
+    gross_margin: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {"default": 0.80}, description="give a share by application, 0 to 1, such as {default: 0.8}"
     )
     home_country: Texts = Field({"default": "US"}, description="give a country by application, such as {default: US}")
     first_days: dict[str, date] = Field(
@@ -86,6 +88,11 @@ class Rules(Section):
         description="give the days after which a target that is still missed is no alert any more, such as 90",
     )  # fmt: skip
 
+    @model_serializer(mode="wrap")
+    def _values(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """The rules as the models and certificates have them: with the digits that published amounts are rounded to."""
+        return {**serialize(self), "money_digits": minor_digits(self.reporting_currency)}
+
     @property
     def calendar(self) -> Calendar:
         """How the company divides time."""
@@ -99,15 +106,21 @@ class Rules(Section):
             raise ValueError("give 0.9, 0.95, 0.99 or 0.999")
         return given
 
-    @field_validator("reporting_currency")
+    @field_validator("reporting_currency", "rates_currency")
     @classmethod
-    def _currency(cls, given: str) -> str:
-        return _code("currency", given, "give a code of ISO 4217, such as USD")
+    def _currency(cls, given: str | None) -> str | None:
+        return None if given is None else _code("currency", given, "give a code of ISO 4217, such as USD")
+
+    @field_validator("gross_margin")
+    @classmethod
+    def _margins(cls, given: dict[str, float]) -> dict[str, float]:
+        # an application that is not named has the default, whether the file repeats it or not
+        return {"default": 0.80} | given
 
     @field_validator("home_country")
     @classmethod
     def _countries(cls, given: dict[str, str]) -> dict[str, str]:
-        return {
+        return {"default": "US"} | {
             name: _code("country", code, "give a code of ISO 3166-1 by application, such as {default: US}")
             for name, code in given.items()
         }

@@ -62,9 +62,7 @@ def rule_values(settings: Settings) -> RuleValues:
 def changed_rules(old: RuleValues, new: RuleValues) -> frozenset[str]:
     """The names of the rules that have another value. A rule that was not known yet had its default."""
     defaults = Rules().model_dump(mode="json")
-    return frozenset(
-        name for name in Rules.model_fields if old.get(name, defaults[name]) != new.get(name, defaults[name])
-    )
+    return frozenset(name for name in defaults if old.get(name, defaults[name]) != new.get(name, defaults[name]))
 
 
 def compare(old: Code, new: Code, own_seeds: frozenset[str] = frozenset()) -> Differences:

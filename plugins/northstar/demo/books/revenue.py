@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from fractions import Fraction
 from typing import NamedTuple
 
-from northstar.demo.books.ledger import BookRow, Ledger, minor_units
+from northstar.demo.books.ledger import BookRow, Ledger, minor_units, of_application
 from northstar.demo.books.times import DAY, midnight
 
 MOVEMENTS = ("new", "expansion", "contraction", "churned", "reactivation")
@@ -108,7 +108,7 @@ def _rate_days(ledger: Ledger, account_holdings: list[Holding], last: date) -> s
     """The days on which a new rate changed what a holding is worth."""
     days = set()
     for begins, ends, _, row in account_holdings:
-        for day in ledger.rates.get(row["currency"], ([], []))[0]:
+        for day in ledger.rate_days(row["currency"]):
             if begins < day <= last and (ends is None or day < ends):
                 days.add(day)
     return days
@@ -129,6 +129,7 @@ def _month_ends(ledger: Ledger, application: str, account: str, account_holdings
     """The MRR of an account at each month's end, and how much is left then of its MRR when the month began."""
     holder = ledger.accounts.get(account, {})
     country, kind = holder.get("country"), holder.get("account_type")
+    home_country = of_application(ledger.rules.home_country, application)
     for start, end in ledger.months:
         closing_day = (min(end, ledger.as_of) - timedelta(microseconds=1)).date()
         opening_day = start.date() - DAY
@@ -152,7 +153,7 @@ def _month_ends(ledger: Ledger, application: str, account: str, account_holdings
             ledger.add("price_realisation", start, application, closing, undiscounted_mrr, tier)
             if kind == "creator":
                 ledger.add("revenue_per_creator", start, application, closing, 1, tier)
-            abroad = closing if country and country != ledger.home_country else 0
+            abroad = closing if country and country != home_country else 0
             ledger.add("international_revenue_share", start, application, abroad, closing if country else 0)
             if country:
                 ledger.member("markets", start, application, country)
