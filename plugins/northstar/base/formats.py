@@ -33,8 +33,13 @@ def format_value(value: float | Decimal | None, unit: str, currency: str = "") -
     if value is None or value != value:
         return "-"
     if unit == "money":
-        return f"{value:,.{minor_digits(currency)}f} {currency}".rstrip()
+        return f"{format_amount(value, currency)} {currency}".rstrip()
     return f"{value:,.{DIGITS.get(unit, 2)}f}{SUFFIXES.get(unit, '')}"
+
+
+def format_amount(value: float | Decimal, currency: str) -> str:
+    """An amount of money with the digits of its currency, where that stands beside it already."""
+    return f"{value:,.{minor_digits(currency)}f}"
 
 
 def compute_change(value: Number | None, previous: Number | None, unit: str) -> float | None:

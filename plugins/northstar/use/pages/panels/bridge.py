@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from northstar.base.formats import format_value
+from northstar.base.formats import format_amount
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import (
     BAD,
@@ -37,7 +37,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     opening = closing - sum(amount for _, amount in steps)
     names = ["opening", *(name for name, _ in steps), "closing"]
     values = [opening, *(amount for _, amount in steps), closing]
-    texts = [format_value(value, "money", marts.currency) for value in values]
+    texts = [format_amount(value, marts.currency) for value in values]
     figure = go.Figure(go.Waterfall(
         x=[f"{n} {t}" for n, t in zip(names, texts, strict=True)], y=values, measure=["absolute", *["relative"] * len(steps), "total"], text=texts, textposition="none",
         hovertemplate="%{x}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
