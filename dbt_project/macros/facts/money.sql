@@ -23,3 +23,13 @@
 {% macro currencies_of_rate(currency) -%}
     {{ currency }}{% if rates_currency() != rule('reporting_currency') %}, '{{ rule('reporting_currency') }}'{% endif %}
 {%- endmacro %}
+
+{# The statuses that have MRR, for a row: past due by the setting, which may also end it (see past_due_days). #}
+{% macro counted_statuses() -%}
+    ('active'{% if rule('count_past_due') != 'never' %}, 'past_due'{% endif %})
+{%- endmacro %}
+
+{# For how many days a subscription has MRR once it is past due; none where that is always or never so. #}
+{% macro past_due_days() -%}
+    {{ return(none if rule('count_past_due') in ('always', 'never') else rule('count_past_due') | int) }}
+{%- endmacro %}

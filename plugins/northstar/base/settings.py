@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
+from zoneinfo import available_timezones
 
 import fasteners
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
@@ -43,12 +44,55 @@ DAYS_ADVICE = "give whole days, 1 or more"
 Texts = dict[str, Annotated[str, Field(strict=True)]]
 
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+HOURS_AND_MINUTES = r"\d\d:\d\d"
+HOURS = r"([01]\d|2[0-4]):[0-5]\d"
+HOURS_ADVICE = "give hours from and to, such as 09:00-17:00, or 09:00-12:00, 13:00-17:00"
+
+
+class SupportCalendar(Section):
+    """When a support desk is open, by the clock of its time zone. holidays: the days on which it is not."""
+
+    time_zone: str = Field(
+        description="give the name of a time zone as the IANA's database has it, such as Europe/Berlin"
+    )
+    hours: dict[Weekday, Annotated[str, Field(pattern=f"^{HOURS}-{HOURS}(, *{HOURS}-{HOURS})*$")]] = Field(
+        min_length=1, description=f"{HOURS_ADVICE}, by weekday (monday, tuesday, ...)"
+    )
+    holidays: list[date] = Field([], description="give days, such as [2026-12-25, 2026-12-26]")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_zone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(
+                f"give the name of a time zone as the IANA's database has it, such as Europe/Berlin; {name[:40]!r} is none"
+            )
+        return name
+
+    @field_validator("hours")
+    @classmethod
+    def _check_hours(cls, given: dict[Weekday, str]) -> dict[Weekday, str]:
+        for weekday, spans in given.items():
+            times = re.findall(HOURS_AND_MINUTES, spans)
+            # each span ends after it begins, and the next one begins then or later
+            is_ordered = all(a < b for a, b in zip(times[::2], times[1::2], strict=True))
+            if not is_ordered or times != sorted(times) or times[-1] > "24:00":
+                raise ValueError(f"{HOURS_ADVICE}: in order, and 24:00 at most; {weekday} has {spans!r}")
+        return given
+
+
 class Rules(Section):
     """Business rules, which decide numbers. These are the defaults; `northstar.yml` changes them."""
 
     reporting_currency: str = "USD"
     # the currency that the rates of fx_rates are worth in (D325); None: the reporting currency
     rates_currency: str | None = None
+    # whether a subscription has MRR while its payment is overdue (D326): always, never, or for so many days since it became so
+    count_past_due: Literal["always", "never"] | Annotated[int, Field(strict=True, ge=1)] = Field(
+        "always",
+        description="give always, never, or for how many whole days a subscription counts while it is past due, such as 14",
+    )
     renewal_gap_days: int = Field(1, strict=True, ge=0, description="give whole days, 0 or more")
     gross_margin: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         {"default": 0.80}, description="give a share by application, 0 to 1, such as {default: 0.8}"
@@ -59,6 +103,10 @@ class Rules(Section):
     )
     phases: dict[str, dict[str, date]] = Field(
         {}, description="give by application when each phase of a product that sets targets by phase begins"
+    )
+    support_calendars: dict[str, SupportCalendar] = Field(
+        {},
+        description="give by application, or as default, when support is open: {default: {time_zone: Europe/Berlin, hours: {monday: 09:00-17:00}}}",
     )
     suppress_below: int = Field(
         0, strict=True, ge=0,

@@ -34,15 +34,67 @@ def reckon(ledger: Ledger) -> None:
 
 
 def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
-    """The holdings of each (application, account): rows that are active or past due, not metered, worth more than 0, and a day long at least."""
-    holdings_by_account = defaultdict(list)
+    """The holdings of each (application, account): rows that are active or past due (as the setting says), not metered, worth more than 0, and a day long at least."""
+    rows_by_account: dict[tuple[str, str], list[tuple[BookRow, datetime | None]]] = defaultdict(list)
     for row in ledger.rows["subscriptions"]:
-        amount, begins = _monthly(row), row["valid_from"].date()
-        ends = row["valid_to"].date() if row["valid_to"] else None
-        is_paying = row["status"] in ("active", "past_due") and not row["is_metered"] and amount > 0
-        if is_paying and (ends is None or ends > begins):
-            holdings_by_account[row["application"], row["account_id"]].append(Holding(begins, ends, amount, row))
+        if has_mrr(ledger, row) and _monthly(row) > 0:
+            rows_by_account[row["application"], row["account_id"]].append((row, _counts_until(ledger, row)))
+    holdings_by_account = {}
+    for key, rows in rows_by_account.items():
+        bridged = _renewal_gaps(ledger, rows)
+        spells = [
+            (row, row["valid_from"].date(), None if end is None else bridged.get(end, end).date()) for row, end in rows
+        ]
+        held = [
+            Holding(begins, ends, _monthly(row), row) for row, begins, ends in spells if ends is None or ends > begins
+        ]
+        if held:
+            holdings_by_account[key] = held
     return holdings_by_account
+
+
+def has_mrr(ledger: Ledger, row: BookRow) -> bool:
+    """Whether a row's status counts when it begins, and its item is not billed by use."""
+    rule = ledger.rules.count_past_due
+    if row["status"] == "past_due" and rule != "always":
+        is_counted = rule != "never" and row["valid_from"] < _past_due_since(ledger, row) + rule * DAY
+    else:
+        is_counted = row["status"] in ("active", "past_due")
+    return is_counted and not row["is_metered"]
+
+
+def _counts_until(ledger: Ledger, row: BookRow) -> datetime | None:
+    """When a row that counts no longer does: at its end, or once it has been past due for too long; None while it does."""
+    ends: datetime | None = row["valid_to"]
+    days = ledger.rules.count_past_due
+    if row["status"] == "past_due" and isinstance(days, int):
+        limit = _past_due_since(ledger, row) + days * DAY
+        if limit < ledger.as_of and (ends is None or limit < ends):
+            return limit
+    return ends
+
+
+def _past_due_since(ledger: Ledger, row: BookRow) -> datetime:
+    """When the first of the item's past-due rows began that lead to this one without a gap."""
+    since: datetime = row["valid_from"]
+    item = [r for r in ledger.rows["subscriptions"] if r["subscription_item_id"] == row["subscription_item_id"]]
+    for earlier in sorted(item, key=lambda r: r["valid_from"], reverse=True):
+        if earlier["valid_to"] == since and earlier["status"] == "past_due":
+            since = earlier["valid_from"]
+    return since
+
+
+def _renewal_gaps(ledger: Ledger, rows: list[tuple[BookRow, datetime | None]]) -> dict[datetime, datetime]:
+    """By the end of what an account held, when it held something again within the renewal gap."""
+    gaps: dict[datetime, datetime] = {}
+    paid_until: datetime | None = None
+    for number, (row, end) in enumerate(sorted(rows, key=lambda r: (r[0]["valid_from"], r[0]["subscription_item_id"]))):
+        begins = row["valid_from"]
+        if paid_until is not None and paid_until < begins < paid_until + ledger.rules.renewal_gap_days * DAY:
+            gaps.setdefault(paid_until, begins)
+        if number == 0 or paid_until is not None:
+            paid_until = None if end is None else max(end, paid_until or end)
+    return gaps
 
 
 def first_payments(ledger: Ledger) -> dict[str, datetime]:
