@@ -18,6 +18,7 @@ from dateutil.relativedelta import relativedelta
 from northstar.base.formats import format_value
 from northstar.base.settings import ROOT
 from northstar.use.alerts.evaluate import _link
+from northstar.use.explain.recorded import record_queries
 from northstar.use.marts import GRAINS, Marts, nearest
 from northstar.use.pages import door, serve
 from northstar.use.pages.app import read_pages
@@ -379,3 +380,39 @@ def test_pictures_for_the_docs(chromium, pages):
             if scheme == "dark":
                 darken(page)
             page.screenshot(path=ROOT / "docs" / "images" / f"{name}.png")
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_a_number_opens_what_stands_behind_it_and_has_a_link_of_its_own(chromium, pages, built, width):
+    record_queries(built)
+    with opened(chromium, pages, width) as page:
+        shown = page.locator(".northstar-card[data-metric=mrr] .northstar-card-value").inner_text()
+        page.locator(".northstar-card[data-metric=mrr] a").click()
+        panel = page.locator("#northstar-why")
+        assert panel.locator("h2").inner_text() == "MRR"
+        assert panel.locator(".northstar-why-value").inner_text() == shown
+        # the rows follow by themselves
+        panel.locator("h4", has_text="as published").wait_for()
+        assert obstacles(page) == []
+        assert page.evaluate("() => document.activeElement.id") == "northstar-why"
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+        address = page.url
+        panel.locator("a.northstar-why-link").first.click()
+        panel.locator(".northstar-why-place", has_text="plan tier").wait_for()
+        panel.get_by_role("button", name="Back").click()
+        panel.locator(".northstar-why-place", has_not_text="plan tier").wait_for()
+        page.keyboard.press("Escape")
+        assert panel.is_hidden() and "#why" not in page.url
+        # the reader is back where he was
+        assert page.evaluate("() => document.activeElement.getAttribute('href')").startswith("/why/mrr?")
+        if width == DESK:
+            # a point of a chart, as Plotly tells of a click on it
+            page.evaluate(
+                """() => { const plot = [...document.querySelectorAll('.dash-graph .js-plotly-plot')].find(p => p._fullData.some(t => t.meta));
+                  const line = plot._fullData.find(t => t.meta); plot.emit('plotly_click', {event: {clientY: 0}, points: [{data: line, x: line.x[0], y: line.y[0]}]}); }"""
+            )
+            panel.locator(".northstar-why-value").wait_for()
+    with opened(chromium, address, width) as page:
+        page.locator("#northstar-why h2", has_text="MRR").wait_for()
+    with opened(chromium, address.partition("#")[0] + "#why=https://elsewhere.example/why/", width) as page:
+        assert not page.locator("#northstar-why").count() or page.locator("#northstar-why").is_hidden()

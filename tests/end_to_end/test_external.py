@@ -25,7 +25,7 @@ from tests import external
 from tests.end_to_end.test_tls import WAYS
 from tests.support import query_as, silent, utc, write_rows
 
-JOB_ROLES = (*db.ROLES, db.AIRFLOW_ROLE)
+JOB_ROLES = db.SERVER_ROLES
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,12 @@ OF_ANOTHER_ROLE = {
         "create function pg_temp.lower(text) returns text language sql as 'select 1::text'",
         "set role publisher",
         "create extension dblink",
+        # what the functions of `explain` use, and who they belong to
+        "select explain.query_of('metrics_revenue', 0, 'mrr', 'value')",
+        "select explain.require_shown(now(), now(), 'all', '', '', 'month')",
+        "select * from audit.explained",
+        "set role explainer",
+        "create function explain.models() returns int language sql as 'select 1'",
         *(f"select {lock}" for lock in LOCKS),
     ),
 }

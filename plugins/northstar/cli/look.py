@@ -86,6 +86,7 @@ def register(command: Command) -> None:
 
 def _dashboard(arguments: argparse.Namespace) -> None:
     from northstar.use.pages import serve
+    from northstar.use.pages.prepare import prepare
     from northstar.warehouse import embedded
 
     settings = load_settings(arguments.home)
@@ -94,6 +95,9 @@ def _dashboard(arguments: argparse.Namespace) -> None:
         return
     if not settings.warehouse_url:
         embedded.ensure_running(settings)
+    # a process of its own that serves the pages may know no password but the reader's
+    if not settings.warehouse_url or settings.known_secret("transformer_password"):
+        prepare(settings, lambda text: print(f"northstar: {text}", file=sys.stderr))
     command = serve.command(settings)
     if warning := serve.cleartext_warning():
         print(f"northstar: {warning}", file=sys.stderr)

@@ -120,9 +120,11 @@ def publish_marts(**context: Unpack[Context]) -> int:
 def maintain_warehouse(**context: Unpack[Context]) -> None:
     """Do the upkeep after the publication. When it fails only this task is red: close_run decides about the run."""
     from northstar.runs.maintenance import maintain_after_run
+    from northstar.use.pages.prepare import prepare
 
-    maintain_after_run(load_settings(), run_id_of(context), _print_visible)
-    _keep_lineage_quietly()
+    settings = load_settings()
+    maintain_after_run(settings, run_id_of(context), _print_visible)
+    prepare(settings, _print_visible)
 
 
 def close_run(**context: Unpack[Context]) -> None:
@@ -201,16 +203,6 @@ def _tell_lineage_quietly(settings: Settings, context: Context) -> None:
         tell_models(settings, run_id_of(context), context["ti"])
     except Exception as exc:
         _print_visible(f"lineage events: {type(exc).__name__}: {exc}")
-
-
-def _keep_lineage_quietly() -> None:
-    """Read the lineage of changed models, which the pages show. An error is only printed: `northstar lineage` will meet it too."""
-    from northstar.use.lineage.published import keep_lineage
-
-    try:
-        keep_lineage(load_settings())
-    except Exception as exc:
-        _print_visible(f"lineage: {type(exc).__name__}: {exc}")
 
 
 def _print_visible(text: str) -> None:

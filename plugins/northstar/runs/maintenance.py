@@ -116,7 +116,8 @@ def _versions(settings: Settings, _: float, number: int) -> StepResult:
         definitions = connection.execute(
             f"delete from audit.definitions where {unused}", [[r["c"] for r in codes]]
         ).rowcount
-        connection.execute(f"delete from audit.manifests where {unused}", [[r["c"] for r in codes]])
+        for table in ("manifests", "explained"):
+            connection.execute(f"delete from audit.{table} where {unused}", [[r["c"] for r in codes]])
         # recorded first, so that nobody reads a version of which half is gone
         connection.execute(
             "update audit.maintenance set oldest_version = %s where maintenance_id = %s", [oldest_version, number]

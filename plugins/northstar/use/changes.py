@@ -48,6 +48,32 @@ def describe_change(
     marts: Marts, entry: Metric, grain: str, application: str, newest: Point, previous: Point, currency: str
 ) -> list[str]:
     """The change between two periods in words: 'country US: -11.6 points', largest first."""
+    split = change_by_segment(marts, entry, grain, application, newest, previous)
+    if split is None:
+        return []
+    segment, parts = split
+    lines = []
+    for name, amount in parts:
+        text = describe_amount(amount, entry["unit"], currency)
+        if text:
+            lines.append(f"{segment.replace('_', ' ')} {name}: {text}")
+    return lines
+
+
+def describe_amount(amount: float, unit: str, currency: str) -> str:
+    """A part of a change with its sign and unit, such as '-11.6 points'; '' for one that rounds to 0, which explains nothing."""
+    text = (
+        f"{amount:+,.1f} points"
+        if unit == "percent"
+        else f"{'+' if amount > 0 else ''}{format_value(amount, unit, currency)}"
+    )
+    return text if re.search("[1-9]", text) else ""
+
+
+def change_by_segment(
+    marts: Marts, entry: Metric, grain: str, application: str, newest: Point, previous: Point
+) -> tuple[str, list[tuple[str, float]]] | None:
+    """What each value of the segment that explains the change of a total best contributed to it, largest first; None where none explains it."""
     frame = marts.frame(
         "select segment, segment_value as name, period_start, numerator, denominator from metric_values where metric_id = %(metric)s and grain = %(grain)s "
         "and application = %(application)s and segment != '' and period_start in (%(newest)s, %(previous)s) union all "
@@ -55,21 +81,7 @@ def describe_change(
         "and grain = %(grain)s and application != 'all' and segment = '' and period_start in (%(newest)s, %(previous)s)",
         metric=entry["metric_id"], grain=grain, application=application, newest=newest["period_start"], previous=previous["period_start"],
     )  # fmt: skip
-    split = contributions(frame.to_dict("records"), newest, previous, entry["kind"])
-    if split is None:
-        return []
-    segment, parts = split
-    lines = []
-    for name, amount in parts:
-        text = (
-            f"{amount:+,.1f} points"
-            if entry["unit"] == "percent"
-            else f"{'+' if amount > 0 else ''}{format_value(amount, entry['unit'], currency)}"
-        )
-        # a part that rounds to 0 explains nothing
-        if re.search("[1-9]", text):
-            lines.append(f"{segment.replace('_', ' ')} {name}: {text}")
-    return lines
+    return contributions(frame.to_dict("records"), newest, previous, entry["kind"])
 
 
 def contributions(

@@ -70,6 +70,7 @@ class Metric(TypedDict):
     direction: str
     owner: str | None
     requirement_refs: str | None
+    window_days: int | None
     grains: list[str]
     segments: list[str]
 

@@ -30,6 +30,17 @@ UPPER = (
     "cpu",
     "ai",
 )
+# why a value is null, in words
+NULL_REASONS = {
+    "empty_base": "there is nothing in this period that it could be computed from: it would be a division by nothing, or the middle of no values",
+    "source_missing": "nothing that it stands on had been landed by then",
+    "small_group": "so few accounts are behind it that it is withheld",
+    "no_rate": "an amount in another currency has no exchange rate",
+    "no_earlier_value": "the earlier period that it is compared with has no value",
+    "nobody_churned": "nobody left, so there is no churn that it could be computed from",
+    "no_ltv": "the lifetime value that it is divided by has no value",
+    "period_open": "its period is not over",
+}
 PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y"}
 
 
@@ -104,6 +115,11 @@ def describe_chance(verdict: Chance | None) -> str:
 def describe_segments(segments: Collection[str]) -> str:
     """Which segments a metric has, in words."""
     return f"its segments are {', '.join(segments)}" if segments else "it has no segments"
+
+
+def null_words(reason: str) -> str:
+    """Why a value is null, in words; the reason's own name for one that a model of somebody's own gives."""
+    return NULL_REASONS.get(reason, reason.replace("_", " "))
 
 
 def restatement_reasons(row: Row) -> str:

@@ -39,7 +39,11 @@ ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
 # Airflow's own database, and the only role besides the administrator that may connect to it
 AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
-ROLE_WORDS = re.compile(rf"\b({'|'.join((*ROLES, AIRFLOW_ROLE))})\b")
+# the owner of the functions that show readers the rows behind a number (northstar.warehouse.explain); nobody logs in as it
+EXPLAINER = "explainer"
+# all roles that a home has on its server
+SERVER_ROLES = (*ROLES, AIRFLOW_ROLE, EXPLAINER)
+ROLE_WORDS = re.compile(rf"\b({'|'.join(SERVER_ROLES)})\b")
 # the prefix may be this long: Postgres allows 63 bytes for a role's whole name
 PREFIX_LENGTH = 40
 Result = TypeVar("Result")
@@ -124,7 +128,7 @@ def airflow_database(settings: Settings) -> str:
 
 
 def replace_role_names(settings: Settings, statements: str) -> str:
-    """The SQL with the words loader, transformer, publisher, bi_reader and airflow_db replaced by the home's names for these roles."""
+    """The SQL with the words of SERVER_ROLES replaced by the home's names for these roles."""
     return ROLE_WORDS.sub(lambda found: sql.Identifier(role_name(settings, found[0])).as_string(None), statements)
 
 

@@ -12,6 +12,7 @@ WRITERS = {
     "writer_lease": ("transformer",),
     "model_runs": ("transformer",),
     "definitions": ("transformer",),
+    "explained": ("transformer",),
     "manifests": ("transformer",),
     "holds": ("publisher",),
     "approvals": ("publisher",),
@@ -63,6 +64,13 @@ alter default privileges for role transformer in schema marts_candidate grant se
 alter default privileges for role publisher in schema marts grant select on tables to bi_reader, transformer;
 alter default privileges for role publisher in schema marts_at_version grant select on tables to bi_reader, transformer;
 alter default privileges for role publisher in schema marts_history grant select on tables to transformer;
+grant usage on schema staging, core, audit, marts_candidate, marts to explainer;
+grant select on all tables in schema staging, core, marts_candidate, marts to explainer;
+alter default privileges for role loader in schema staging grant select on tables to explainer;
+alter default privileges for role transformer in schema staging grant select on tables to explainer;
+alter default privileges for role transformer in schema core grant select on tables to explainer;
+alter default privileges for role transformer in schema marts_candidate grant select on tables to explainer;
+alter default privileges for role publisher in schema marts grant select on tables to explainer;
 grant select on core.run_context to publisher;
 revoke all on all tables in schema quarantine from publisher;
 revoke usage on schema staging, quarantine from publisher;
@@ -71,27 +79,29 @@ revoke all on all sequences in schema audit from loader, publisher;
 """
 
 
-def make_role(connection: Connection, settings: Settings, role: str) -> None:
+def make_role(connection: Connection, settings: Settings, role: str, can_login: bool = True) -> None:
+    """Make a role with its password, or one that nobody can log in as, and take from an existing one what it does not need."""
     name = db.role_name(settings, role)
     existing_role = connection.execute(
         "select array_remove(array[case when rolsuper then 'nosuperuser' end, case when rolcreatedb then 'nocreatedb' end, "
         "case when rolcreaterole then 'nocreaterole' end], null) as too_much from pg_roles where rolname = %s",
         [name],
     ).fetchone()
-    # hashed here, because a server may log its DDL, or a statement that fails: the log must not hold the password
-    password_hash = connection.pgconn.encrypt_password(
-        db.password(settings, role).encode(), name.encode(), b"scram-sha-256"
-    )
     # only attributes that the role has are taken away: an administrator without an attribute may not even name it
     verb, attributes = ("alter", " ".join(existing_role["too_much"])) if existing_role else ("create", "")
-    connection.execute(
-        sql.SQL(f"{verb} role {{}} login {attributes} password {{}}").format(
-            sql.Identifier(name), sql.Literal(password_hash.decode())
-        )
-    )
+    login: sql.SQL | sql.Composed = sql.SQL("nologin")
+    if can_login:
+        login = sql.SQL("login password {}").format(sql.Literal(_password_hash(connection, settings, role)))
+    connection.execute(sql.SQL(f"{verb} role {{}} {attributes} {{}}").format(sql.Identifier(name), login))
     if not role_settings.is_superuser(connection):
         _become_member_of(connection, name)
     marks.set_mark(connection, "role", name, marks.mark_text(settings))
+
+
+def _password_hash(connection: Connection, settings: Settings, role: str) -> str:
+    # hashed here, because a server may log its DDL, or a statement that fails: the log must not hold the password
+    name, password = db.role_name(settings, role), db.password(settings, role)
+    return connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
 
 
 def _become_member_of(connection: Connection, name: str) -> None:

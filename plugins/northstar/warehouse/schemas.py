@@ -9,5 +9,6 @@ SCHEMAS = {
     "marts": "publisher",
     "marts_history": "publisher",
     "marts_at_version": "publisher",
+    "explain": "explainer",
     "audit": "northstar_owner",
 }

@@ -17,7 +17,7 @@ from psycopg import sql
 from northstar.base.errors import NorthstarError, WarehouseUnreachable
 from northstar.base.settings import PACKAGE, Settings
 from northstar.contract import entities
-from northstar.warehouse import db, landed_tables, marks, migrations, rights, role_settings, schemas
+from northstar.warehouse import db, explain, landed_tables, marks, migrations, rights, role_settings, schemas
 from northstar.warehouse.landed_tables import follow_contract, landed_columns, landed_table_ddl
 from northstar.warehouse.rights import (
     GRANTS,
@@ -237,12 +237,12 @@ def _require_current(settings: Settings) -> None:
 
 def _fingerprint(settings: Settings, has_airflow: bool) -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for module in (schemas, rights, landed_tables, role_settings):
+    for module in (schemas, rights, landed_tables, role_settings, explain):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update((PACKAGE / "contract" / "entities.yml").read_bytes())
     for migration in migrations.load_migrations():
         digest.update(migration.text.encode())
-    for role in (*db.ROLES, db.AIRFLOW_ROLE):
+    for role in db.SERVER_ROLES:
         digest.update(db.role_name(settings, role).encode())
     return f"{digest.hexdigest()} {'with' if has_airflow else 'without'} Airflow"
 
@@ -257,6 +257,7 @@ def _password_digest(settings: Settings) -> str:
 def _create_contents(connection: Connection, settings: Settings, database: str) -> None:
     for role in db.ROLES:
         make_role(connection, settings, role)
+    make_role(connection, settings, db.EXPLAINER, can_login=False)
     owner = fetch_one(connection.execute("select current_user as name"))["name"]
     for schema, schema_owner in SCHEMAS.items():
         role = owner if schema_owner == "northstar_owner" else db.role_name(settings, schema_owner)
@@ -281,6 +282,7 @@ def _create_contents(connection: Connection, settings: Settings, database: str) 
         )
     connection.execute(db.replace_role_names(settings, GRANTS))
     grant_audit_tables(connection, settings)
+    explain.make_functions(connection, settings)
     grant_connect(connection, settings, database)
     role_settings.restore(connection, settings)
     if marks.claim_database(connection, settings):

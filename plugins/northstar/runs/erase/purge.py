@@ -42,6 +42,7 @@ KEPT_TABLES = {
     "source_states",
     "bootstrapped",
     "definitions",
+    "explained",
     "pii_keys",
 }
 

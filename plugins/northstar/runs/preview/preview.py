@@ -31,6 +31,7 @@ from northstar.runs.preview.values import (
     unknown_in_history,
 )
 from northstar.use.explain.explanation import Library, contributions_by_id
+from northstar.use.explain.readers import DirectReader
 from northstar.use.explain.rows import Cell
 from northstar.use.lineage.readers import find_readers, read_catalogue
 from northstar.warehouse import db, turn_lock
@@ -196,8 +197,10 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
     for is_denominator in (False, True):
         side = "denominator" if is_denominator else "numerator"
         try:
-            old_id, before = contributions_by_id(connection, old, value["metric_id"], cell, is_denominator)
-            new_id, now = contributions_by_id(connection, new, value["metric_id"], cell, is_denominator)
+            old_id, before = contributions_by_id(
+                DirectReader(connection), old, value["metric_id"], cell, is_denominator
+            )
+            new_id, now = contributions_by_id(DirectReader(connection), new, value["metric_id"], cell, is_denominator)
         except NorthstarError as exc:
             found.append(RowsBehind(value, side, "", 0, [], str(exc)))
             continue

@@ -5,12 +5,9 @@ publication), and the job itself (failed runs, late sources, quarantine, late da
 evaluation tries an address again that failed.
 """
 
-import json
-from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NotRequired, TypedDict, cast
-from urllib.parse import urlencode
 
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_value
@@ -33,6 +30,7 @@ from northstar.use.changes import explain_change
 from northstar.use.marts import Marts
 from northstar.use.notify import Address, Body, Channels, Message, read_channels, send_message
 from northstar.use.pages import serve
+from northstar.use.pages.links import ROOT, page_path
 from northstar.use.words import title_of
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, fetch_all_as, fetch_one
@@ -325,18 +323,12 @@ def _rule(notice: Notice) -> Rule | None:
 
 def _link(address: str, marts: Marts, notice: Notice) -> str:
     """The address of the page that shows an alert's metric, with the application (and on the page of all metrics the metric) chosen."""
-    page, chosen = notice["page"], {}
-    if page == "metrics":
+    chosen: dict[str, object] = {}
+    if notice["page"] == "metrics":
         chosen["metric"] = notice["metric_id"]
     if notice["application"] in marts.applications():
         chosen["application"] = notice["application"]
-    # the form in which Vizro writes a choice into an address
-    encoded = {
-        f"{page or 'executive'}-{name}": "b64_" + urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
-        for name, value in chosen.items()
-        if notice["metric_id"]
-    }
-    return f"{address}/{page}".rstrip("/") + ("?" + urlencode(encoded) if encoded else "")
+    return address + page_path(notice["page"] or ROOT, **(chosen if notice["metric_id"] else {})).removesuffix("/")
 
 
 def _event(notice: Notice, text: str, link: str, address: str) -> Body:

@@ -7,26 +7,18 @@ is taken apart into what each row adds to it. So an explanation cannot differ fr
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.build.definitions import Definition, Metric, Part, parents, parse_definition
 from northstar.contract import entities
-from northstar.use.explain.rows import Cell, Expression, Term, literal
+from northstar.use.explain.readers import Contribution, DirectReader, RowReader, rows_text
+from northstar.use.explain.rows import Cell, Expression, Term, Values, literal
 from northstar.use.words import describe_needs, describe_segments
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, Row, fetch_all_as, fetch_one
+from northstar.warehouse.rows import Connection, Row, fetch_one
 
 DEFAULT_GRAIN = ("month", "week", "day", "quarter", "hour")
-
-
-class Contribution(TypedDict):
-    """A row that a measure is made from: what it adds, its own columns, and the landed rows that carry its id."""
-
-    contribution: Decimal
-    source: Row
-    landed: list[Row]
 
 
 @dataclass
@@ -123,14 +115,11 @@ def explain(
         }
         library = Library(models, version["as_of"])
         definition = library.of_metric(metric_id)
-        spec = definition.metrics[metric_id]
         cell = Cell(row["grain"], row["period_start"], row["application"], row["segment"], row["segment_value"])
-        numerator = _explain_side(connection, library, definition, spec, spec.numerator, cell, row["numerator"], sample)
-        denominator = None
-        if spec.denominator is not None and row["denominator"] is not None:
-            denominator = _explain_side(
-                connection, library, definition, spec, spec.denominator, cell, row["denominator"], sample
-            )
+        reader = DirectReader(connection)
+        numerator, denominator = explain_sides(
+            reader, library, metric_id, cell, row["numerator"], row["denominator"], sample
+        )
     sides = [s for s in (numerator, denominator) if s]
     upstream = {r.model for s in sides for r in s.rows} - {definition.name}
     return Explanation(
@@ -174,7 +163,7 @@ class Library:
             definition = queue.pop(0)
             measure = definition.find(base_name, cell.grain, cell.segment, of)
             if measure and (measure.kind == "standing" or not is_opening):
-                return Term(base_name, cell, definition, measure, is_opening, self._details(definition))
+                return Term(base_name, cell, definition, measure, is_opening, self.details(definition))
             for parent in definition.parents:
                 if parent in self._models and parent not in visited:
                     visited.add(parent)
@@ -183,7 +172,12 @@ class Library:
             f"{model.name} does not say what {name} is made of; name it under `explained` (docs/add_a_metric.md)"
         )
 
-    def _details(self, definition: Definition) -> dict[str, str]:
+    def definitions(self) -> list[Definition]:
+        """The definitions of all models."""
+        return [self.definition(name) for name in self._models]
+
+    def details(self, definition: Definition) -> dict[str, str]:
+        """{model that a model reads: the rows that it was grouped from}, for those that have such rows."""
         parents = [p for p in definition.parents if p in self._models]
         return {p: d for p in parents if (d := self._detail(p))}
 
@@ -218,141 +212,119 @@ class _Lookup:
 
 
 def contributions_by_id(
-    connection: Connection, library: Library, metric_id: str, cell: Cell, is_denominator: bool = False
+    reader: RowReader, library: Library, metric_id: str, cell: Cell, is_denominator: bool = False
 ) -> tuple[str, dict[str, Decimal]]:
     """What each account, or else each thing that has an id, adds to a metric's numerator or denominator; with the name of the id.
 
     Raises NorthstarError where the models do not say what the metric is made of.
     """
+    expression = _expression(library, metric_id, is_denominator, cell)
+    id_name, contributions = "", dict[str, Decimal]()
+    if expression is None:
+        return id_name, contributions
+    values = [reader.value(term) for term in expression.terms]
+    for position, term in enumerate(expression.terms):
+        weight = _weight(reader, expression, position, values)
+        largest = reader.rows(term, weight, bool(term.details), 1).largest
+        if not largest:
+            continue
+        source = largest[0]["source"]
+        names = sorted(n for n in (source.get("_row") or source) if n.endswith("_id"))
+        id_name = "account_id" if "account_id" in names else (names or [""])[0]
+        for name, contribution in reader.parts(term, weight, id_name).items():
+            contributions[name] = contributions.get(name, Decimal(0)) + contribution
+    return id_name, contributions
+
+
+def _expression(library: Library, metric_id: str, is_denominator: bool, cell: Cell) -> Expression | None:
+    """A metric's numerator or denominator over measures; None for a denominator that it does not have."""
     definition = library.of_metric(metric_id)
     spec = definition.metrics[metric_id]
     text = spec.denominator if is_denominator else spec.numerator
     if text is None:
-        return "", {}
-    expression = Expression(text, spec, cell, _Lookup(library, definition, spec.of), _constants(cell))
-    values = [fetch_one(connection.execute(term.value_sql))["value"] for term in expression.terms]
-    id_name, contributions = "", dict[str, Decimal]()
-    for position, term in enumerate(expression.terms):
-        query = term.rows_sql(expression.weighted(position, values), is_detailed=bool(term.details))
-        row = connection.execute(f"select source from (\n{query}\n) as contributions limit 1").fetchone()
-        if row is None:
-            continue
-        names = sorted(n for n in (row["source"].get("_row") or row["source"]) if n.endswith("_id"))
-        id_name = "account_id" if "account_id" in names else (names or [""])[0]
-        value = (
-            f"coalesce(source -> '_row' ->> {literal(id_name)}, source ->> {literal(id_name)})"
-            if id_name
-            else "source::text"
-        )
-        for part in connection.execute(
-            f"select {value} as id, sum(contribution) as contribution from (\n{query}\n) as contributions group by 1"
-        ):
-            name = part["id"] or "(none)"
-            contributions[name] = contributions.get(name, Decimal(0)) + part["contribution"]
-    return id_name, contributions
+        return None
+    return Expression(text, spec, cell, _Lookup(library, definition, spec.of), _constants(cell))
+
+
+def _weight(reader: RowReader, expression: Expression, position: int, values: Values) -> Decimal:
+    weight: Decimal = fetch_one(reader.connection.execute(expression.weight_sql(position, values)))["weight"]
+    return weight
 
 
 def _constants(cell: Cell) -> dict[str, str]:
     """{column that is no measure: its SQL} at a place."""
     return {
-        "grain": literal(cell.grain), "period_start": cell.start, "period_end": cell.end,
+        "grain": literal(cell.grain), "period_start": _instant(cell.period_start), "period_end": _instant(cell.period_end),
         "application": literal(cell.application), "segment": literal(cell.segment),
     }  # fmt: skip
 
 
-def _explain_side(
-    connection: Connection,
+def _instant(moment: datetime) -> str:
+    return f"timestamptz '{moment.isoformat()}'"
+
+
+def explain_sides(
+    reader: RowReader,
     library: Library,
-    definition: Definition,
-    spec: Metric,
-    text: str,
+    metric_id: str,
+    cell: Cell,
+    numerator: Decimal | None,
+    denominator: Decimal | None,
+    sample: int,
+) -> tuple[Side, Side | None]:
+    """A published numerator and denominator, with the `sample` largest rows of each of their measures.
+
+    Raises NorthstarError where the models do not say what the metric is made of.
+    """
+    upper = _explain_side(reader, library, metric_id, False, cell, numerator, sample)
+    if upper is None:
+        raise NorthstarError(f"{metric_id} has no numerator")
+    if denominator is None:
+        return upper, None
+    return upper, _explain_side(reader, library, metric_id, True, cell, denominator, sample)
+
+
+def _explain_side(
+    reader: RowReader,
+    library: Library,
+    metric_id: str,
+    is_denominator: bool,
     cell: Cell,
     published: Decimal | None,
     sample: int,
-) -> Side:
-    expression = Expression(text, spec, cell, _Lookup(library, definition, spec.of), _constants(cell))
-    values = [fetch_one(connection.execute(term.value_sql))["value"] for term in expression.terms]
+) -> Side | None:
+    expression = _expression(library, metric_id, is_denominator, cell)
+    if expression is None:
+        return None
+    connection, spec = reader.connection, library.of_metric(metric_id).metrics[metric_id]
+    values = [reader.value(term) for term in expression.terms]
     recomputed = fetch_one(connection.execute(expression.value_sql(values)))["value"]
     parts_query = expression.parts_sql(values)
     parts = fetch_one(connection.execute(parts_query)) if parts_query else {}
     for name, part in spec.parts.items():
         if name in parts and not _is_published(connection, part, cell, library.as_of):
             parts[name] = None
-    side = Side(text, published, recomputed, expression.is_rounded, parts)
+    side = Side(expression.text, published, recomputed, expression.is_rounded, parts)
     for position, term in enumerate(expression.terms):
-        weighted = expression.weighted(position, values)
-        query = term.rows_sql(weighted)
-        total = fetch_one(connection.execute(_total_query(query)))
-        if not total["rows"]:
+        weight = _weight(reader, expression, position, values)
+        found, is_detailed = reader.rows(term, weight, False, sample), False
+        if not found.count:
             continue
         if term.details:
-            detailed = term.rows_sql(weighted, is_detailed=True)
-            finer = fetch_one(connection.execute(_total_query(detailed)))
+            finer = reader.rows(term, weight, True, sample)
             # a grouped model is explained by the rows that it was grouped from, where they give the same total
-            if close(finer["contribution"], total["contribution"]):
-                query, total = detailed, finer
-        result = connection.execute(
-            f"select * from (\n{query}\n) as contributions order by abs(contribution) desc, source::text limit {int(sample)}"
-        )
-        largest = fetch_all_as(Contribution, result)
-        for row in largest:
+            if close(finer.contribution, found.contribution):
+                found, is_detailed = finer, True
+        for row in found.largest:
             row["source"] = row["source"].pop("_row", None) or row["source"]
-            row["landed"] = _landed_rows(connection, row["source"], library.entities(term))
+            row["landed"] = reader.landed(row["source"], library.entities(term))
         side.rows.append(
             Rows(
                 ("opening " if term.is_opening else "") + term.name, term.measure.relation, term.definition.name, term.cell,
-                values[position], total["rows"], total["contribution"], largest, query,
+                values[position], found.count, found.contribution, found.largest, rows_text(term, weight, is_detailed),
             )
         )  # fmt: skip
     return side
-
-
-def _total_query(query: str) -> str:
-    return (
-        f"select count(*) as rows, coalesce(sum(contribution), 0) as contribution from (\n{query}\n) as contributions"
-    )
-
-
-def _landed_rows(connection: Connection, row: Row, sources: list[list[str]]) -> list[Row]:
-    """The landed rows that carry the id of `row`: entity, how many, and the files that brought them."""
-    contract = entities()
-    ids = {
-        key[0]
-        for key in (contract[s].key for level in sources for s in level)
-        if len(key) == 1 and row.get(key[0]) is not None
-    }
-    if not ids:
-        return []
-    # an id other than the account's is preferred, since many rows share an account
-    name = min(ids, key=lambda i: (i == "account_id", i))
-    landed_rows = []
-    with_id = [[s for s in level if name in contract[s].columns] for level in sources]
-    # only the two nearest levels: the farther away, the less the same id has to do with this number
-    for source in [s for level in [level for level in with_id if level][:2] for s in level]:
-        landed = fetch_one(
-            connection.execute(
-                f"select count(*) as rows, array_agg(distinct _batch_id) as batches from staging.{source} where {name} = %s",
-                [row[name]],
-            )
-        )
-        if landed["rows"]:
-            files = connection.execute(
-                "select path from audit.landed_files where entity = %s and batch_id = any(%s) order by path limit 3",
-                [source, landed["batches"]],
-            ).fetchall()
-            paths = [f["path"] for f in files] or _sources_of(connection, landed["batches"])
-            landed_rows.append({"entity": source, name: row[name], "rows": landed["rows"], "files": paths})
-    return landed_rows
-
-
-def _sources_of(connection: Connection, batches: list[int]) -> list[str]:
-    """Where rows came from whose file was delivered again since, or which came from no file: the names of their sources."""
-    sources = connection.execute(
-        "select distinct source, exists (select 1 from audit.landed_files as f where f.source = b.source and f.entity = b.entity) as has_files "
-        "from audit.landing_batches as b where batch_id = any(%s) order by source",
-        [batches],
-    ).fetchall()
-    return [f"{s['source']}, delivered again since" if s["has_files"] else s["source"] for s in sources]
 
 
 def current_version(connection: Connection) -> Row:

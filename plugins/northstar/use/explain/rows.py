@@ -1,5 +1,6 @@
 """From an expression over measures to the rows whose contributions add up to it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,7 +12,6 @@ from sqlglot import exp, parse_one
 from northstar.base.errors import NorthstarError
 from northstar.build.definitions import Definition, Measure, Metric, Part
 
-LENGTHS = {"hour": "1 hour", "day": "1 day", "week": "7 days", "month": "1 month", "quarter": "3 months"}
 MONTHS = {"month": 1, "quarter": 3}
 DAYS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 
@@ -27,14 +27,11 @@ class Cell:
     segment_value: str = ""
 
     @property
-    def start(self) -> str:
-        """The period's start, as SQL."""
-        return f"timestamptz '{self.period_start.isoformat()}'"
-
-    @property
-    def end(self) -> str:
-        """The period's end (exclusive), as SQL."""
-        return f"({self.start} + interval '{LENGTHS[self.grain]}')"
+    def period_end(self) -> datetime:
+        """The period's end (exclusive)."""
+        if self.grain in MONTHS:
+            return _add_months(self.period_start, MONTHS[self.grain])
+        return self.period_start + DAYS[self.grain]
 
     def shift(self, period: str, as_of: datetime) -> "Cell":
         """The cell that the words `previous`, `month_before`, `year_before`, `last_month`, `last_month_of_year_before` and `whole` of an explanation mean."""
@@ -65,57 +62,79 @@ class Term:
     details: dict[str, str]
 
     @property
-    def aggregate(self) -> str:
-        text: str = self.measure.measures[self.name]
-        return text
-
-    @property
-    def where(self) -> str:
-        """The SQL condition for the rows `r` that count."""
-        cell, measure = self.cell, self.measure
-        if measure.kind == "by_period":
-            conditions = [f"r.grain = '{cell.grain}'", f"r.period_start = {cell.start}"]
-        elif measure.kind == "standing":
-            conditions = [f"r.{measure.at} < {cell.start if self.is_opening else cell.end}"]
-        else:
-            conditions = [f"r.{measure.at} >= {cell.start}", f"r.{measure.at} < {cell.end}"]
-        if measure.has_totals or cell.application != "all":
-            conditions.append(f"r.application = {literal(cell.application)}")
-        if cell.segment in measure.segments:
-            conditions.append(f"coalesce(r.{cell.segment}::text, '(unknown)') = {literal(cell.segment_value)}")
-        return " and ".join(conditions)
-
-    @property
-    def value_sql(self) -> str:
-        """SQL for the measure's value, from the rows; sums and counts of no rows are 0."""
-        kinds = {type(node) for node in parse_one(self.aggregate, read="postgres").find_all(exp.AggFunc)}
-        empty = "0" if kinds <= {exp.Sum, exp.Count} else "null"
+    def arguments(self) -> tuple[str | datetime, ...]:
+        """What stands in the place of $1 to $6 in `value_sql` and `rows_sql`; their $7 is the weight."""
+        cell = self.cell
+        start, end = cell.period_start, cell.period_end
         return (
-            f"{self.definition.with_clause(self.measure.relation)}\n"
-            f"select coalesce(({self.aggregate})::numeric, {empty}) as value from {self.measure.relation} as r\nwhere {self.where}"
+            start,
+            start if self.is_opening else end,
+            cell.application,
+            cell.segment,
+            cell.segment_value,
+            cell.grain,
         )
 
-    def rows_sql(self, weighted: str, is_detailed: bool = False) -> str:
-        """SQL for the rows (as json) and what each contributes; `weighted` is an expression over `part`, a row's part of the measure.
+    def filled(self, body: str, weight: Decimal | None = None) -> str:
+        """A query with literals in the place of its parameters."""
+        values = [
+            f"timestamptz '{a.isoformat()}'" if isinstance(a, datetime) else literal(a) for a in self.arguments
+        ]  # fmt: skip
+        values.append("null::numeric" if weight is None else f"{weight:f}")
+        return re.sub(r"\$([1-7])::\w+", lambda found: values[int(found[1]) - 1], body)
 
-        is_detailed: read the rows that grouped models (hours, days) were made of instead of theirs.
-        """
-        key = self.measure.key
-        order_by = "period_start" if self.measure.kind == "by_period" else self.measure.at
+    @property
+    def with_clause(self) -> str:
+        """The CTEs that the measure's relation is made of."""
+        return self.definition.with_clause(self.measure.relation)
+
+    @property
+    def detailed_with_clause(self) -> str:
+        """The same, reading the rows that grouped models (hours, days) were made of instead of theirs."""
+        return self.definition.with_clause(self.measure.relation, self.details)
+
+
+def condition(measure: Measure) -> str:
+    """The SQL condition for the rows `r` that count at a place: $1 its start, $2 its end (for a stand, the instant), $3 application, $4 segment, $5 its value, $6 grain."""
+    if measure.kind == "by_period":
+        conditions = ["r.grain = $6::text", "r.period_start = $1::timestamptz"]
+    elif measure.kind == "standing":
+        conditions = [f"r.{measure.at} < $2::timestamptz"]
+    else:
+        conditions = [f"r.{measure.at} >= $1::timestamptz", f"r.{measure.at} < $2::timestamptz"]
+    conditions.append(
+        "r.application = $3::text" if measure.has_totals else "($3::text = 'all' or r.application = $3::text)"
+    )
+    if measure.segments:
+        choices = " ".join(f"when {literal(name)} then r.{name}::text" for name in measure.segments)
+        names = ", ".join(map(literal, measure.segments))
+        conditions.append(
+            f"($4::text not in ({names}) or coalesce(case $4::text {choices} end, '(unknown)') = $5::text)"
+        )
+    return " and ".join(conditions)
+
+
+def value_sql(measure: Measure, name: str) -> str:
+    """SQL for a measure's value at a place, from the rows of its relation; sums and counts of no rows are 0. It stands after the relation's CTEs."""
+    aggregate = measure.measures[name]
+    kinds = {type(node) for node in parse_one(aggregate, read="postgres").find_all(exp.AggFunc)}
+    empty = "0" if kinds <= {exp.Sum, exp.Count} else "null"
+    return f"select coalesce(({aggregate})::numeric, {empty}) as value from {measure.relation} as r\nwhere {condition(measure)}"
+
+
+def rows_sql(measure: Measure, name: str) -> str:
+    """SQL for the rows (as json) that count at a place, and what each contributes: its part of the measure times the weight $7. It stands after the CTEs."""
+    order_by = "period_start" if measure.kind == "by_period" else measure.at
+    parts = (
+        f"select ({row_part(measure.measures[name], order_by)})::numeric as part, to_jsonb(r) as source\n"
+        f"    from {measure.relation} as r\n    where {condition(measure)}"
+    )
+    if measure.key:
         parts = (
-            f"select ({row_part(self.aggregate, order_by)})::numeric as part, to_jsonb(r) as source\n"
-            f"        from {self.measure.relation} as r\n        where {self.where}"
+            f"select sum(part) as part, jsonb_build_object('{measure.key}', source -> '{measure.key}', 'rows', count(*)) as source\n"
+            f"    from (\n    {parts}\n    ) as differences\n    group by source -> '{measure.key}'"
         )
-        if key:
-            parts = (
-                f"select sum(part) as part, jsonb_build_object('{key}', source -> '{key}', 'rows', count(*)) as source\n"
-                f"        from (\n        {parts}\n        ) as differences\n        group by source -> '{key}'"
-            )
-        return (
-            f"{self.definition.with_clause(self.measure.relation, self.details if is_detailed else None)}\n\n"
-            f"select contribution, source\nfrom (\n    select {weighted} as contribution, source\n    from (\n"
-            f"        {parts}\n    ) as counted\n) as weighted\nwhere contribution != 0"
-        )
+    return f"select $7::numeric * part as contribution, source\nfrom (\n    {parts}\n) as counted\nwhere $7::numeric * part != 0"
 
 
 # the values of an expression's terms, in their order
@@ -202,9 +221,14 @@ class Expression:
         ]
         return f"select {', '.join(columns)}" if columns else None
 
-    def weighted(self, position: int, values: Values) -> str:
-        """SQL for what one row's part of a term is worth in the whole; divisors and conditions are replaced by their values."""
-        return _weight_of_part(self._tree.copy(), position, values).sql(dialect="postgres")
+    def weight_sql(self, position: int, values: Values) -> str:
+        """SQL for what a term's part of 1 is worth in the whole; divisors and conditions are replaced by their values."""
+        weighted = _weight_of_part(self._tree.copy(), position, values)
+        of_one, of_none = (
+            weighted.copy().transform(lambda node, part=part: part if isinstance(node, exp.Column) else node)
+            for part in (exp.cast(exp.Literal.number(1), "numeric"), exp.cast(exp.Literal.number(0), "numeric"))
+        )
+        return f"select ({of_one.sql(dialect='postgres')})::numeric - ({of_none.sql(dialect='postgres')})::numeric as weight"
 
 
 def _with_values(tree: exp.Expr, values: Values) -> exp.Expr:

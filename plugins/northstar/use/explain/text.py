@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from northstar.base.tables import table
-from northstar.use.explain.explanation import Contribution, Explanation, Rows, Side
+from northstar.use.explain.explanation import Explanation, Rows, Side
+from northstar.use.explain.readers import Contribution
 from northstar.warehouse.rows import Row
 
 MAX_COLUMNS = 7

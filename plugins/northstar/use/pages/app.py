@@ -30,8 +30,11 @@ from northstar.use.lineage.published import kept_lineage
 from northstar.use.marts import GRAINS, Marts, Published
 from northstar.use.pages import door, serve
 from northstar.use.pages.describe import banner, description, made_of, rules
+from northstar.use.pages.links import page_path, slug
 from northstar.use.pages.painter import Painter
-from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure
+from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure, why_link
+from northstar.use.pages.why import add_why
+from northstar.use.why import Place
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
 from northstar.warehouse.rows import Row
 
@@ -42,7 +45,6 @@ NO_SEGMENT = "in total"
 UNKNOWN = "there is no such application, metric, grain, period or segment"
 BROKEN = "this panel could not be drawn; the log of the pages says why"
 LOG = logging.getLogger(__name__)
-ROOT = "Executive"
 # Vizro needs the name of a frame for each figure; ours read the marts instead
 NO_FRAME = "none"
 data_manager[NO_FRAME] = pd.DataFrame
@@ -195,7 +197,8 @@ def restatements_table(data_frame: pd.DataFrame, metric: str = "mrr", applicatio
     currency = painter().marts.currency
     rows = [
         {"period": period(r["period_start"], r["grain"], painter().marts.calendar), "grain": r["grain"], "segment": r["segment_value"] or "total",
-         "old value": format_value(r["old_value"], r["unit"], r["old_currency"] or currency), "new value": format_value(r["new_value"], r["unit"], r["new_currency"] or currency), "from version": r["old_version"],
+         "old value": format_value(r["old_value"], r["unit"], r["old_currency"] or currency), "new value": why_link(format_value(r["new_value"], r["unit"], r["new_currency"] or currency), Place(
+             r["metric_id"], r["grain"], r["period_start"], r["application"], r["segment"], r["segment_value"]) if r["periods"] is None else None), "from version": r["old_version"],
          "to version": r["new_version"], "reason": restatement_reasons(r)}
         for r in frame.to_dict("records")
     ]  # fmt: skip
@@ -237,7 +240,8 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
         )
         rows.append({
             "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
-            "newest": format_value(value["value"], entry["unit"], painter().marts.currency) if value else "-",
+            "newest": why_link(format_value(value["value"], entry["unit"], marts.currency), Place(metric, value["grain"], value["period_start"], application))
+            if value else "-",
             "period": period(value["period_start"], value["grain"], marts.calendar) if value else "", "zone": zones,
             "null reason": what_to_land(lacking[metric]) if metric in lacking else (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
         })  # fmt: skip
@@ -269,7 +273,9 @@ def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
         )
         rows.append({
             "metric": title_of(r["metric_id"]), "application": r["application"], "segment": r["segment_value"] or "", "grain": r["grain"],
-            "value": format_value(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
+            "value": why_link(format_value(r["value"], r["unit"], currency), Place(
+                r["metric_id"], r["grain"], r["period_start"], r["application"], r["segment"], r["segment_value"]) if r["value"] is not None else None),
+            "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
             "forecast": describe_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
         })  # fmt: skip
@@ -370,12 +376,12 @@ def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.
 def _page(page: PageContent) -> vm.Page:
     """A page of pages.yml with its banner, panels and controls."""
     components: list[vm.Figure | vm.Graph | vm.Container] = [
-        vm.Figure(id=f"{_slug(page['title'])}-version", figure=version_banner(data_frame=NO_FRAME))
+        vm.Figure(id=f"{slug(page['title'])}-version", figure=version_banner(data_frame=NO_FRAME))
     ]
     chart_names: list[str] = []
     figure_names: list[str] = []
     for number, panel in enumerate(page["panels"]):
-        name = f"{_slug(page['title'])}-{number}"
+        name = f"{slug(page['title'])}-{number}"
         if panel["kind"] == "cards":
             components.append(
                 vm.Container(
@@ -389,7 +395,7 @@ def _page(page: PageContent) -> vm.Page:
                 vm.Container(
                     title=panel["title"],
                     components=[
-                        vm.Figure(id=name, figure=targets_table(data_frame=NO_FRAME, dashboard=_slug(page["title"])))
+                        vm.Figure(id=name, figure=targets_table(data_frame=NO_FRAME, dashboard=slug(page["title"])))
                     ],
                 )
             )
@@ -409,7 +415,7 @@ def _page(page: PageContent) -> vm.Page:
     segments = sorted({s for panel in page["panels"] if panel["kind"] == "line" and "segment" not in panel and len(panel["metrics"]) == 1
                        for s in (metrics_by_id[panel["metrics"][0]]["segments"] if panel["metrics"][0] in metrics_by_id else ())})  # fmt: skip
     lines = [
-        f"{_slug(page['title'])}-{n}"
+        f"{slug(page['title'])}-{n}"
         for n, panel in enumerate(page["panels"])
         if panel["kind"] == "line" and "segment" not in panel
     ]
@@ -418,7 +424,7 @@ def _page(page: PageContent) -> vm.Page:
         *(n for n in figure_names if page["panels"][int(n.rsplit("-", 1)[1])]["kind"] == "cards"),
     ]
     return vm.Page(
-        id=_slug(page["title"]), title=page["title"], path="/" if page["title"] == ROOT else f"/{_slug(page['title'])}", components=components,
+        id=slug(page["title"]), title=page["title"], path=page_path(page["title"]), components=components,
         layout=vm.Flex(direction="row", wrap=True, gap="16px"),
         controls=_controls(page["title"], [*chart_names, *figure_names], grained_names, chart_names, lines if segments else [], segments),
     )  # fmt: skip
@@ -428,17 +434,17 @@ def _controls(
     page: str, applications: list[str], grains: list[str], months: list[str], segmented: list[str], segments: list[str]
 ) -> list[vm.Parameter]:
     """The controls of a page: each one sets an argument of the panels named."""
-    slug = _slug(page)
+    name = slug(page)
     controls = [
-        vm.Parameter(id=f"{slug}-application", targets=[f"{n}.application" for n in applications], show_in_url=True,
+        vm.Parameter(id=f"{name}-application", targets=[f"{n}.application" for n in applications], show_in_url=True,
                      selector=vm.Dropdown(title="Application", options=built_applications(), value="all", multi=False)),
-        vm.Parameter(id=f"{slug}-period", targets=[f"{n}.months" for n in months], show_in_url=True, selector=vm.Dropdown(
+        vm.Parameter(id=f"{name}-period", targets=[f"{n}.months" for n in months], show_in_url=True, selector=vm.Dropdown(
             title="Period", options=[{"label": name, "value": count} for name, count in PERIODS.items()], value=12, multi=False)),
-        vm.Parameter(id=f"{slug}-grain", targets=[f"{n}.grain" for n in grains], show_in_url=True,
+        vm.Parameter(id=f"{name}-grain", targets=[f"{n}.grain" for n in grains], show_in_url=True,
                      selector=vm.Dropdown(title="Grain", options=list(GRAINS), value="month", multi=False)),
     ]  # fmt: skip
     if segmented:
-        controls.append(vm.Parameter(id=f"{slug}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=vm.Dropdown(
+        controls.append(vm.Parameter(id=f"{name}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=vm.Dropdown(
             title="Segment", options=[NO_SEGMENT, *segments], value=NO_SEGMENT, multi=False)))  # fmt: skip
     return controls
 
@@ -532,17 +538,13 @@ def built_applications() -> list[str]:
     return painter().marts.applications()
 
 
-def _slug(title: str) -> str:
-    return title.lower().replace(" ", "-")
-
-
 def build() -> Vizro:
     """The application. Raises NorthstarError when the warehouse cannot be reached."""
     groups: dict[str, list[str]] = {}
     contents = pages_of(painter().marts.settings)
     pages = [_page(page) for page in contents]
     for page in contents:
-        groups.setdefault(page["group"], []).append(_slug(page["title"]))
+        groups.setdefault(page["group"], []).append(slug(page["title"]))
     groups["Alerts"], groups["Metrics"], groups["Preview"] = ["alerts"], ["metrics"], ["preview"]
     dashboard = vm.Dashboard(
         title="Northstar",
@@ -565,6 +567,7 @@ def __getattr__(name: str) -> Any:
         door.require_key(server, settings)
         door.limit_requests(server, lambda: dash.callback_map)
         door.add_headers(server, dash.csp_hashes)
+        add_why(server, lambda: painter().marts)
         # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one
         server.test_client().get("/", headers=door.credentials(settings))
         return server

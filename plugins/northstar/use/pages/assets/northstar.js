@@ -1,6 +1,105 @@
-// What a screen reader is told beside what Vizro and Dash tell: the page's parts, what a chart says in words (layout.meta), and
+// The panel that says what stands behind a number; and what a screen reader is told beside what Vizro and Dash tell: the page's parts, what a chart says in words (layout.meta), and
 // the names of the dropdowns, whose focus target Dash hides from it.
 (function () {
+  const WHY = "/why/";
+  // what stands behind a number opens beside the page, and has a link of its own: #why=... behind the page's address
+  let opener = null, trail = [];
+  function panel() {
+    let aside = document.getElementById("northstar-why");
+    if (aside) return aside;
+    aside = document.createElement("aside");
+    aside.id = "northstar-why";
+    set(aside, "role", "dialog");
+    set(aside, "aria-label", "What stands behind this number");
+    set(aside, "tabindex", "-1");
+    aside.hidden = true;
+    const bar = document.createElement("div");
+    bar.className = "northstar-why-bar";
+    [["Back", back], ["Open alone", function () { window.open(trail[trail.length - 1], "_blank", "noopener"); }], ["Close", close]].forEach(function (entry) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = entry[0];
+      button.addEventListener("click", entry[1]);
+      bar.appendChild(button);
+    });
+    const content = document.createElement("div");
+    content.className = "northstar-why-content";
+    set(content, "aria-live", "polite");
+    aside.append(bar, content);
+    document.body.appendChild(aside);
+    return aside;
+  }
+  // the element `main` of one of our own answers, in the place of `target`'s content
+  function load(target, path) {
+    return fetch(path, { credentials: "same-origin" }).then(function (answer) { return answer.text(); }).then(function (text) {
+      const main = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+      const part = document.createElement("div");
+      part.className = "northstar-why";
+      part.append(...(main ? Array.from(main.childNodes).map(function (node) { return document.importNode(node, true); }) : [text.slice(0, 200)]));
+      target.replaceChildren(part);
+      part.querySelectorAll("[data-load]").forEach(function (place) {
+        const rows = place.dataset.load;
+        place.removeAttribute("data-load");
+        place.textContent = "The rows are being added up ...";
+        load(place, rows);
+      });
+    }).catch(function () { target.textContent = "The pages do not answer."; });
+  }
+  function show() {
+    const aside = panel(), path = trail[trail.length - 1];
+    aside.hidden = false;
+    aside.querySelector("button").hidden = trail.length < 2;
+    window.history.replaceState(window.history.state, "", window.location.pathname + window.location.search + "#why=" + encodeURIComponent(path));
+    load(aside.querySelector(".northstar-why-content"), path).then(function () { aside.scrollTop = 0; aside.focus(); });
+  }
+  function open(path, from) {
+    if (!path.startsWith(WHY)) return;
+    if (panel().hidden) { opener = from; trail = []; }
+    trail.push(path);
+    show();
+  }
+  function back() { trail.pop(); show(); }
+  function close() {
+    panel().hidden = true;
+    trail = [];
+    window.history.replaceState(window.history.state, "", window.location.pathname + window.location.search);
+    if (opener && opener.isConnected) opener.focus();
+  }
+  document.addEventListener("click", function (event) {
+    const link = event.target.closest && event.target.closest("a.northstar-why-link");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    open(link.getAttribute("href"), link);
+  });
+  document.addEventListener("keydown", function (event) {
+    if (event.key === "Escape" && !panel().hidden) close();
+  });
+  // a point's address is written on it, or is its line's with what is written on it, or with its period
+  const heard = new WeakSet();
+  function listen(plot) {
+    // Plotly makes a new emitter when it draws anew
+    if (!plot._ev || heard.has(plot._ev)) return;
+    heard.add(plot._ev);
+    plot.on("plotly_click", function (data) {
+      const top = plot.getBoundingClientRect().top;
+      const points = data.points.map(function (point) {
+        const line = (point.data || {}).meta, own = [].concat(point.customdata || (point.link || {}).customdata || "").pop();
+        const base = typeof line === "string" && line.startsWith(WHY) ? line : null;
+        const path = String(own).startsWith(WHY) ? own : !base ? null
+          : base + (String(own).startsWith("&") ? own : "&period=" + encodeURIComponent(String(point.x).replace(" ", "T")));
+        const away = point.yaxis && point.yaxis.l2p ? Math.abs(point.yaxis._offset + point.yaxis.l2p(point.y) - (data.event.clientY - top)) : 0;
+        return { path: path, away: away };
+      }).filter(function (point) { return point.path; }).sort(function (a, b) { return a.away - b.away; });
+      if (points.length) open(points[0].path, plot);
+    });
+  }
+  function openLinked() {
+    const linked = new URLSearchParams(window.location.hash.slice(1)).get("why");
+    if (linked && linked.startsWith(WHY) && panel().hidden) open(linked, null);
+  }
+  window.addEventListener("hashchange", openLinked);
+  document.addEventListener("DOMContentLoaded", openLinked);
+  if (document.readyState !== "loading") openLinked();
   function set(element, name, value) {
     if (element && element.getAttribute(name) !== value) element.setAttribute(name, value);
   }
@@ -23,6 +122,7 @@
       const title = plot.closest(".dash-graph").parentElement.querySelector(".figure-title");
       set(plot, "role", "figure");
       set(plot, "aria-label", (title ? title.textContent + ". " : "") + (plot.layout.meta || ""));
+      listen(plot);
     });
   }
   let asked = false;

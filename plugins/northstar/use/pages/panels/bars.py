@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from northstar.base.formats import SUFFIXES, format_value
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, Panel, caption, escape_labels, without_values
+from northstar.use.why import Place
 from northstar.use.words import period
 
 
@@ -19,15 +20,16 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     hidden_count = len(frame) - BARS
     frame = frame.head(BARS)
     texts = [format_value(value, unit, marts.currency) for value in frame["value"]]
+    kind = nearest(grain, marts.catalogue()[metric]["grains"])
     figure = go.Figure(go.Bar(
         x=frame["value"].astype(float), y=frame["segment_value"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>",
-        marker={"color": COLOURS[0]},
+        marker={"color": COLOURS[0]}, customdata=[Place(metric, kind, frame["period_start"].iloc[0], application, panel["segment"], value).path for value in frame["raw_segment_value"]],
     ))  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category", title=None)
     figure.update_xaxes(ticksuffix=SUFFIXES.get(unit, ""), tickformat=TICKS)
     # the theme would hide all texts where one of them has to be smaller than usual
     figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
-    when = period(frame["period_start"].iloc[0], nearest(grain, marts.catalogue()[metric]["grains"]), marts.calendar)
+    when = period(frame["period_start"].iloc[0], kind, marts.calendar)
     summary = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
     figure.update_layout(meta=f"{when}: {summary}" + (f" and {hidden_count} more" if hidden_count > 0 else ""))
     caption(figure, when)

@@ -13,6 +13,7 @@ from northstar.use.pages.panels.drawing import (
     caption,
     without_values,
 )
+from northstar.use.why import Place
 from northstar.use.words import period
 
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn", "fx")
@@ -38,9 +39,17 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     names = ["opening", *(name for name, _ in steps), "closing"]
     values = [opening, *(amount for _, amount in steps), closing]
     texts = [format_amount(value, marts.currency) for value in values]
+    catalogue = marts.catalogue()
+    # the churned is past, the other movements are called as they are
+    of_steps = [f"{'churned' if name == 'churn' else name}_mrr" for name in MOVEMENTS]
+    places = [
+        *([Place("mrr", kind, ends[1]["period_start"], application).path] if len(ends) > 1 else [""]),
+        *(Place(name, kind, start, application).path if name in catalogue else "" for name in of_steps),
+        Place("mrr", kind, start, application).path,
+    ]
     figure = go.Figure(go.Waterfall(
         x=[f"{n} {t}" for n, t in zip(names, texts, strict=True)], y=values, measure=["absolute", *["relative"] * len(steps), "total"], text=texts, textposition="none",
-        hovertemplate="%{x}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
+        customdata=places, hovertemplate="%{x}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
         totals={"marker": {"color": TOTAL}},
     ))  # fmt: skip
     levels = [opening + sum(values[1:n]) for n in range(1, len(values))]

@@ -3,6 +3,7 @@
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_amount
+from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import (
     BARS,
@@ -41,6 +42,17 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         f"{format_amount(o, marts.currency)} → {format_amount(c, marts.currency)}"
         for o, c in zip(frame["opening_mrr"], frame["closing_mrr"], strict=True)
     ]
+    paths = [
+        rows_path(
+            "mrr_bridge",
+            grain=kind,
+            period_start=f"{start:%Y-%m-%d %H:%M:%S}+00",
+            application=application,
+            segment=panel["segment"],
+            segment_value=value,
+        )
+        for value in frame["raw_segment_value"]
+    ]
     figure = go.Figure()
     steps_of: dict[str, list[str]] = {value: [] for value in values}
     for number, step in enumerate(STEPS):
@@ -50,8 +62,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         name, texts = step.replace("_", " "), [format_amount(amount, marts.currency) for amount in amounts]
         figure.add_trace(
             go.Bar(
-                x=with_second_line(values, ends_of), y=amounts, name=name, customdata=texts, marker={"color": COLOURS[number]},
-                hovertemplate="%{x}: " + name + " %{customdata}<extra></extra>",
+                x=with_second_line(values, ends_of), y=amounts, name=name, customdata=[list(pair) for pair in zip(texts, paths, strict=True)], marker={"color": COLOURS[number]},
+                hovertemplate="%{x}: " + name + " %{customdata[0]}<extra></extra>",
             )
         )  # fmt: skip
         for value, amount, text in zip(values, amounts, texts, strict=True):

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, Panel, caption, empty_figure
+from northstar.use.why import Place
 from northstar.use.words import title_of
 
 BUDGET_DAYS = 30
@@ -22,12 +23,12 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     if not len(own):
         return empty_figure(f"no objectives for {application}")
     sums = marts.frame(
-        "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator from metric_values "
+        "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator, max(period_start) as newest from metric_values "
         "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s group by 1, 2",
         metrics=list(panel["metrics"]), since=marts.as_of().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=BUDGET_DAYS),
     )  # fmt: skip
     totals = {(r["metric_id"], r["application"]): r for r in sums.to_dict("records")} if len(sums) else {}
-    names, left, texts = [], [], []
+    names, left, texts, paths = [], [], [], []
     for metric, app in dict.fromkeys(zip(own["metric_id"], own["application"], strict=True)):
         rows = own[(own["metric_id"] == metric) & (own["application"] == app)]
         total = totals.get((metric, app))
@@ -41,12 +42,13 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         share = 100 * (1 - spent / allowed) if allowed else (100.0 if not spent else -100.0)
         names.append(f"{title_of(metric)}, {app}")
         left.append(max(share, -100))
+        paths.append(Place(metric, "day", total["newest"], app).path)
         texts.append(f"{share:,.0f} % left, objective {objective:g} %")
     if not names:
         return empty_figure(f"nothing was measured in the last {BUDGET_DAYS} days")
     colours = [BAD if share < 0 else SCARCE if share < 25 else GOOD for share in left]
     figure = go.Figure(go.Bar(
-        x=left, y=[f"{n}: {t.partition(' left')[0]}" for n, t in zip(names, texts, strict=True)], orientation="h", text=texts, textposition="none", marker={"color": colours}, hovertemplate="%{text}<extra></extra>"
+        x=left, y=[f"{n}: {t.partition(' left')[0]}" for n, t in zip(names, texts, strict=True)], orientation="h", text=texts, textposition="none", marker={"color": colours}, customdata=paths, hovertemplate="%{text}<extra></extra>"
     ))  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category", title=None)
     figure.update_xaxes(ticksuffix=" %", range=[-105, 105], dtick=100)

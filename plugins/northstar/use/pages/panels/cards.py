@@ -8,8 +8,9 @@ import pandas as pd
 from dash import html
 
 from northstar.base.formats import compute_change, format_change, format_value
-from northstar.use.marts import Marts, Metric
-from northstar.use.pages.panels.drawing import WORST, Panel, attribute
+from northstar.use.marts import Marts
+from northstar.use.pages.panels.drawing import WORST, Panel, attribute, why_link
+from northstar.use.why import Place
 from northstar.use.words import ZONES, period, title_of, what_to_land
 
 
@@ -30,23 +31,24 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
         if metric in catalogue:
             rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
             zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
-            cards.append(_card(marts, metric, catalogue[metric], rows, zone, lacking.get(metric)))
+            cards.append(_card(marts, metric, application, rows, zone, lacking.get(metric)))
     return html.Div(cards, className="northstar-cards", role="list", **attribute("aria-label", panel["title"]))
 
 
 def _card(
     marts: Marts,
     metric: str,
-    entry: Metric,
+    application: str,
     rows: list[CardPoint],
     zone: tuple[str, str] | None,
     lacking: str | None,
 ) -> html.Div:
-    newest = rows[0] if rows else None
+    entry, newest = marts.catalogue()[metric], rows[0] if rows else None
     value = newest["value"] if newest else None
     previous = rows[1]["value"] if len(rows) > 1 else None
     parts = [html.Div(title_of(metric), className="northstar-card-title", title=entry["definition"]),
-             html.Div(_small_unit(format_value(value, entry["unit"], marts.currency)), className="northstar-card-value")]  # fmt: skip
+             html.Div(why_link(_small_unit(format_value(value, entry["unit"], marts.currency)),
+                               Place(metric, newest["grain"], newest["period_start"], application) if newest else None), className="northstar-card-value")]  # fmt: skip
     difference = compute_change(value, previous, entry["unit"])
     if lacking is not None:
         kind, words = "flat", what_to_land(lacking)

@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import Panel, without_values
 
@@ -29,6 +30,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure = go.Figure(go.Heatmap(
         z=table.values, x=[f"+{n}" for n in table.columns], y=rows, zmin=0, zmax=100, colorscale="Blues", xgap=1, ygap=1, hoverongaps=False,
         text=[["" if v != v else f"{v:.0f}" for v in row] for row in table.values] if is_small else None, texttemplate="%{text}" if is_small else None,
+        meta=rows_path("cohort_retention", cohort_kind=panel["cohort_kind"], application=application),
+        customdata=[[f"&cohort_month={month:%Y-%m-%d}&months_since={n}" if share == share else "" for n, share in row.items()] for month, row in table.iterrows()],
         hovertemplate="%{y}, month %{x}: %{z:.1f} %<extra></extra>", colorbar={"ticksuffix": " %", "thickness": 10},
     ))  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)

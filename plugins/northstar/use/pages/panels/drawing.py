@@ -6,9 +6,11 @@ from typing import Any, NotRequired, TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
+from dash import html
 
 from northstar.base.escaping import plotly_label
 from northstar.use.marts import Marts
+from northstar.use.why import Place
 from northstar.use.words import what_to_land
 
 # the most lines, bars and flows of a panel: more are hard to read, and the others are in the marts
@@ -39,12 +41,18 @@ class Panel(TypedDict):
     funnel: NotRequired[str]
 
 
+# Any: what an element contains may be of any type
+def why_link(shown: Any, place: Place | None) -> Any:
+    """A number that leads to what stands behind it; as it is where it has no place."""
+    return shown if place is None else html.A(shown, href=place.path, className="northstar-why-link")
+
+
 def escape_labels(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """The rows, with the texts in `columns` escaped so that Plotly shows them as they are."""
+    """The rows, with the texts in `columns` escaped so that Plotly shows them as they are; as they were they are in `raw_...`."""
     if not len(frame):
         return frame
     shown = {c: pd.Series([plotly_label(v) for v in frame[c]], frame.index, dtype=object) for c in columns}
-    return frame.assign(**shown)
+    return frame.assign(**{f"raw_{c}": frame[c] for c in columns}, **shown)
 
 
 def share(frame: pd.DataFrame, part: str, whole: str) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_value
+from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, escape_labels, with_second_line
 
@@ -32,6 +33,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         text = f"{format_value(value, 'percent')} of {row['exposed']:,}{verdict}"
         figure.add_scatter(
             x=[value], y=with_second_line([name], [text]), mode="markers", text=[text], marker={"size": 10, "color": COLOURS[0]}, showlegend=False, cliponaxis=False,
+            customdata=[rows_path("experiment_results", experiment=row["raw_experiment"], variant=row["raw_variant"], application=application)],
             error_x={"type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low]}, hovertemplate="%{y}: %{text}<extra></extra>",
         )  # fmt: skip
         summaries.append(f"{name} {text}")

@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import COLOURS, Panel, caption, empty_figure, with_second_line
 from northstar.use.words import period
@@ -26,7 +27,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     )  # fmt: skip
     if not len(frame) or not frame["visitors"].dropna().max():
         return empty_figure(f"no visitors of {application} in this funnel")
-    texts = []
+    texts, start = [], frame["period_start"].iloc[0]
     for row in frame.to_dict("records"):
         if pd.isna(row["visitors"]):
             texts.append(f"not measured · {NO_EVENT}")
@@ -41,11 +42,13 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     labels = with_second_line(stages, [t.partition(" · ")[2] for t in texts])
     figure = go.Figure(go.Bar(
         y=labels, x=frame["visitors"], orientation="h", text=[t.partition(" · ")[0] for t in texts], textposition="auto", marker={"color": COLOURS[0]},
+        customdata=[rows_path("funnel_stages", funnel=panel["funnel"], grain=grain, period_start=f"{start:%Y-%m-%d %H:%M:%S}+00", stage_number=number,
+                              **({} if application == "all" else {"application": application})) for number in frame["stage_number"]],
         hovertext=[f"{s}: {t}" for s, t in zip(stages, texts, strict=True)], hoverinfo="text",
     ))  # fmt: skip
     figure.update_yaxes(type="category", title=None, autorange="reversed")
     figure.update_xaxes(visible=False)
-    when = period(frame["period_start"].iloc[0], grain, marts.calendar)
+    when = period(start, grain, marts.calendar)
     figure.update_layout(meta=f"{when}: " + "; ".join(f"{s} {t}" for s, t in zip(stages, texts, strict=True)))
     caption(figure, when)
     return figure

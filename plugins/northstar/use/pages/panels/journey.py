@@ -2,6 +2,7 @@
 
 import plotly.graph_objects as go
 
+from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import COLOURS, FLOWS, Panel, empty_figure, escape_labels
 
@@ -23,8 +24,11 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure = go.Figure(go.Sankey(
         node={"label": [*left, *right], "pad": 14, "thickness": 14, "color": COLOURS[0]},
         link={"source": [left.index(e) for e in frame["from_event"]], "target": [len(left) + right.index(e) for e in frame["to_event"]],
-              "value": frame["sessions"], "customdata": frame["share"].astype(float), "hovertemplate": "%{source.label} to %{target.label}: %{value:,} sessions, "
-              "%{customdata:.1f} % of the sessions at that event<extra></extra>"},
+              "value": frame["sessions"],
+              "customdata": [[float(r["share"]), rows_path("user_paths", month=f"{r['month']:%Y-%m-%d}", from_event=r["raw_from_event"], to_event=r["raw_to_event"],
+                              **({} if application == "all" else {"application": application}))] for r in frame.to_dict("records")],
+              "hovertemplate": "%{source.label} to %{target.label}: %{value:,} sessions, "
+              "%{customdata[0]:.1f} % of the sessions at that event<extra></extra>"},
     ))  # fmt: skip
     summary = ", ".join(
         f"{r['from_event']} to {r['to_event']} {r['sessions']:,}" for r in frame.head(8).to_dict("records")

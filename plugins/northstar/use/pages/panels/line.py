@@ -11,6 +11,7 @@ from northstar.base.formats import SUFFIXES, format_value
 from northstar.contract.codes import minor_digits
 from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, escape_labels, share, without_values
+from northstar.use.why import series_path
 from northstar.use.words import period, title_of
 
 # the share of a period that has to be over before its value is drawn: three tickets in a month's first hours are no fall
@@ -47,15 +48,24 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         complete, open_ = points[is_over], points[~is_over]
         open_ = open_[[_has_begun(marts, p, catalogue) for p in open_.to_dict("records")]] if len(open_) else open_
         mode = "lines+markers" if len(complete) < 40 else "lines"
+        first = points.iloc[0]
+        # a point's address is this and its period
+        why = series_path(
+            first["metric_id"],
+            first["grain"],
+            application,
+            segment if first["segment_value"] else "",
+            first["raw_segment_value"],
+        )
         figure.add_scatter(
             x=complete["period_start"], y=complete["value"].astype(float), name=name, mode=mode, hovertemplate=_hover(marts.currency, unit), legendgroup=name,
-            line={"color": colour},
+            line={"color": colour}, meta=why,
         )  # fmt: skip
         if len(open_):
             # the period that is not complete
             figure.add_scatter(
                 x=open_["period_start"], y=open_["value"].astype(float), name=f"{name}, so far", mode="markers", legendgroup=name, showlegend=False,
-                marker={"symbol": "circle-open", "size": 8, "color": colour}, hovertemplate=_hover(marts.currency, unit, "so far"),
+                marker={"symbol": "circle-open", "size": 8, "color": colour}, hovertemplate=_hover(marts.currency, unit, "so far"), meta=why,
             )  # fmt: skip
         if len(complete):
             last = complete.iloc[-1]

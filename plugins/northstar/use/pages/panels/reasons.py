@@ -3,6 +3,7 @@
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_value
+from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, escape_labels
 
@@ -21,7 +22,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     ]
     figure = go.Figure(go.Bar(
         x=frame["accounts"], y=frame["cancel_reason"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>",
-        marker={"color": COLOURS[0]},
+        marker={"color": COLOURS[0]}, customdata=[rows_path("churn_reasons", application=application, cancel_reason=reason) for reason in frame["raw_cancel_reason"]],
     ))  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category", title=None)
     figure.update_layout(meta=", ".join(f"{r} {t}" for r, t in zip(frame["cancel_reason"], texts, strict=True)))

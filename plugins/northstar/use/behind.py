@@ -1,0 +1,99 @@
+"""The rows behind a published number, for who reads the pages: as `bi_reader`, through the functions of the schema `explain`."""
+
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+import psycopg
+
+from northstar.base.errors import NorthstarError
+from northstar.use.explain.explanation import Library, Side, contributions_by_id, explain_sides
+from northstar.use.explain.recorded import ReaderByFunctions
+from northstar.use.explain.rows import Cell
+from northstar.use.marts import Marts
+from northstar.use.why import Background, Place
+from northstar.warehouse import db
+from northstar.warehouse.rows import fetch_one
+
+# rows and accounts that are shown, of each measure
+ROWS = 8
+# a build may hold a table, or make the query slow: nobody waits longer than this for a panel
+LIMITS = "set local lock_timeout = '1s'; set local statement_timeout = '10s'; set transaction isolation level repeatable read, read only"
+NOT_RECORDED = (
+    "how this number is made has not been recorded yet; the next publication, or `northstar dashboard`, records it"
+)
+BEING_BUILT = "the rows behind this number are being built again; they are shown when that run has published"
+SLOW = "the rows behind this number are too many to be added up while a page waits; `northstar explain` shows them"
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The rows behind a number, or why there are none to show.
+
+    model, sql: what makes the metric. accounts: (id, change of the number since the period before), largest first; empty for a ratio, or where
+    the rows belong to nobody. note: why rows are missing, '' where they add up to what was published.
+    """
+
+    model: str = ""
+    sql: str = ""
+    numerator: Side | None = None
+    denominator: Side | None = None
+    accounts: list[tuple[str, Decimal]] = field(default_factory=list)
+    note: str = ""
+
+
+def find_behind(marts: Marts, background: Background) -> Behind:
+    """The rows behind the number that `background` describes.
+
+    They are shown only if they add up to what was published: while a run builds, or after a rollback, the tables may hold other rows.
+    """
+    try:
+        with db.connect(marts.settings, "bi_reader") as connection:
+            connection.execute(LIMITS)
+            rows = connection.execute("select model, sql from explain.models()").fetchall()
+            as_of = fetch_one(
+                connection.execute("select as_of from publications order by published_version desc limit 1")
+            )["as_of"]
+            library = Library({row["model"]: row["sql"] for row in rows}, as_of)
+            return _behind(ReaderByFunctions(connection), library, background)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        return Behind(note=exc.diag.message_primary or "")
+    # a warehouse of an earlier release has no such functions until the next run
+    except (psycopg.errors.NoDataFound, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
+        return Behind(note=NOT_RECORDED)
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        return Behind(note=BEING_BUILT)
+    except psycopg.errors.QueryCanceled:
+        return Behind(note=SLOW)
+    except NorthstarError as exc:
+        return Behind(note=str(exc))
+
+
+def _behind(reader: ReaderByFunctions, library: Library, background: Background) -> Behind:
+    place = background.place
+    definition, cell = library.of_metric(place.metric), _cell(place)
+    numerator, denominator = explain_sides(
+        reader, library, place.metric, cell, background.value["numerator"], background.value["denominator"], ROWS
+    )
+    if not numerator.adds_up or (denominator and not denominator.adds_up):
+        return Behind(definition.name, definition.sql, note=BEING_BUILT)
+    accounts = _accounts(reader, library, background) if denominator is None and background.earlier else []
+    return Behind(definition.name, definition.sql, numerator, denominator, accounts)
+
+
+def _accounts(reader: ReaderByFunctions, library: Library, background: Background) -> list[tuple[str, Decimal]]:
+    """(account, its part of the change since the period before), largest first; empty where the rows belong to no accounts."""
+    place, earlier = background.place, background.earlier
+    if earlier is None:
+        return []
+    id_name, now = contributions_by_id(reader, library, place.metric, _cell(place))
+    before_name, before = contributions_by_id(
+        reader, library, place.metric, _cell(replace(place, period_start=earlier["period_start"]))
+    )
+    if "account_id" not in (id_name, before_name):
+        return []
+    changes = {name: now.get(name, Decimal(0)) - before.get(name, Decimal(0)) for name in now.keys() | before.keys()}
+    return sorted(((n, c) for n, c in changes.items() if c), key=lambda part: (-abs(part[1]), part[0]))[:ROWS]
+
+
+def _cell(place: Place) -> Cell:
+    return Cell(place.grain, place.period_start, place.application, place.segment, place.segment_value)

@@ -1,0 +1,23 @@
+"""The addresses of the pages, with what is chosen on them."""
+
+import json
+from base64 import urlsafe_b64encode
+from urllib.parse import urlencode
+
+ROOT = "Executive"
+
+
+def slug(title: str) -> str:
+    """A page's name in addresses and element ids."""
+    return title.lower().replace(" ", "-")
+
+
+def page_path(title: str, **chosen: object) -> str:
+    """The path of a page on which these values of its controls are chosen (application, metric, grain, ...)."""
+    name = slug(title)
+    # the form in which Vizro writes a choice into an address
+    encoded = {
+        f"{name}-{control}": "b64_" + urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+        for control, value in chosen.items()
+    }
+    return ("/" if name == slug(ROOT) else f"/{name}") + ("?" + urlencode(encoded) if encoded else "")
