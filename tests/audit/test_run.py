@@ -27,6 +27,7 @@ VIOLATIONS = {
     "staging.intervals_do_not_run_backwards": "update staging.subscriptions set valid_to = valid_from - interval '1 day' where valid_to is not null",
     "staging.visible_rows_of_an_item_do_not_overlap": "update staging.subscriptions set valid_to = null where not _is_overlapping",
     "staging.every_currency_in_use_has_a_rate": "delete from staging.fx_rates where currency = 'EUR'",
+    "staging.rates_are_in_the_stated_currency": "update staging.fx_rates set currency = 'USD' where currency = 'GBP' and rate_date = (select min(rate_date) + 7 from staging.fx_rates)",
     "staging.rates_are_positive": "update staging.fx_rates set rate_to_reporting = 0 where rate_date = (select min(rate_date) from staging.fx_rates)",
     "marts.a_series_has_one_point_for_each_period": "insert into core.metrics_visitors select * from core.metrics_visitors where grain = 'month'",
     "marts.every_point_is_seen": "update core.metrics_visitors set series_id = 1 where grain = 'week'",

@@ -87,3 +87,11 @@ def test_a_rule_that_an_earlier_release_did_not_know_had_its_default():
     old = Code(code, {"reader": "select 1"}, {})
     assert compare(old, Code(code, {"reader": "select 1"}, {"first_weekday": "monday"})).rules == frozenset()
     assert compare(old, Code(code, {"reader": "select 1"}, {"first_weekday": "sunday"})).rules == {"first_weekday"}
+
+
+def test_a_macro_that_is_called_under_one_setting_alone_is_no_other_definition():
+    macros = {"outer": macro("{{ rule('x') }}"), "inner": macro("1")}
+    old, new = (
+        manifest(model("m", "{{ outer() }}", called), macros=macros) for called in (["outer"], ["outer", "inner"])
+    )
+    assert causes_of(new["nodes"]["model.n.m"], old, new, frozenset({"x"})) == {"setting"}

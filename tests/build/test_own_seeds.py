@@ -31,6 +31,8 @@ TARGETS = "metric_id,application,grain,operator,target\n"
         ("targets", TARGETS + "mrr,shop,month,>=,\n", "line 2, operator: give a target, a threshold or a trend"),
         ("targets", TARGETS + "mrr,shop,month,,10\n", "line 2, operator: give the good side of the number"),
         ("targets", TARGETS + "mrr,shop,month,>=,10\nmrr,shop,month,>=,20\n", "line 3, requirement_ref: the same target as in line 2"),
+        ("targets", "metric_id,application,grain,operator,target,currency\nmrr,shop,month,>=,9,USD\ncac,shop,month,<,9,EUR\n",
+         "line 3, currency: 'EUR' is another currency; amounts are published in USD (reporting_currency in northstar.yml)"),
         ("targets", TARGETS + "mrr,shop,month,>=\n", "line 2: 4 values for 5 columns"),
         ("targets", 'metric_id,application,grain,action\nmrr,shop,month,"one\ntwo"\nmrr,shop,month,"three\n', "line 4: not valid CSV"),
         ("targets", TARGETS.replace("grain", "grains"), "line 1, grains: unknown column; did you mean 'grain'?"),

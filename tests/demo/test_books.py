@@ -1,6 +1,8 @@
 """The marts against the companies' own books: every line of the truth, to the cent, and no mart row that the books do not have."""
 
 import random
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import floor
@@ -9,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from northstar.base.settings import Rules
+from northstar.contract.codes import minor_digits
 from northstar.demo.books.truth import truth
 from northstar.demo.company import ACCOUNT_TYPES, generate_company
 from northstar.demo.writing import write_entity
@@ -27,14 +31,14 @@ def differences(lines: pd.DataFrame, settings, scopes: str = "true") -> list[str
         for row in select(settings, f"select * from metric_values where grain = 'month' and metric_id = any(%s) and {scopes}",
                           sorted(set(lines.metric_id)))
     }  # fmt: skip
-    found = []
+    found, digits = [], minor_digits(settings.rules.reporting_currency)
     for key, line in told.items():
         row = published.get(key)
         if row is None:
             found.append(f"{key}: the books have {line['numerator']} / {line['denominator']}, the mart has no row")
             continue
         exact = {name: None if line[name] is None else Fraction(line[name]) for name in ("numerator", "denominator")}
-        if not agree(metrics[key[0]], exact["numerator"], exact["denominator"], row):
+        if not agree(metrics[key[0]], exact["numerator"], exact["denominator"], row, digits):
             found.append(
                 f"{key}: {exact} in the books, {row['numerator']} / {row['denominator']} = {row['value']} in the mart"
             )
@@ -45,8 +49,8 @@ def differences(lines: pd.DataFrame, settings, scopes: str = "true") -> list[str
     return found
 
 
-def agree(metric: dict, numerator: Fraction, denominator: Fraction | None, row: dict) -> bool:
-    """Counts are equal, money is equal to the cent, everything else to 1e-9."""
+def agree(metric: dict, numerator: Fraction, denominator: Fraction | None, row: dict, digits: int) -> bool:
+    """Counts are equal, money is equal to the minor unit, which has so many digits, everything else to 1e-9."""
     if row["numerator"] is None or (denominator is not None and not close(denominator, row["denominator"])):
         return False
     if metric["unit"] == "count":
@@ -60,8 +64,8 @@ def agree(metric: dict, numerator: Fraction, denominator: Fraction | None, row: 
     if metric["kind"] == "ratio" and metric["unit"] == "percent":
         value *= 100
     if metric["unit"] == "money":
-        cents = floor(abs(value) * 100 + Fraction(1, 2)) * (1 if value >= 0 else -1)
-        return cents == row["value"] * 100
+        minor_units = floor(abs(value) * 10**digits + Fraction(1, 2)) * (1 if value >= 0 else -1)
+        return minor_units == row["value"] * 10**digits
     return close(value, row["value"])
 
 
@@ -76,6 +80,23 @@ def test_the_small_company_is_as_its_books_say(built):
     lines = truth(company.tables, END)
     assert lines.metric_id.nunique() > 100
     found = differences(lines, built)
+    assert not found, f"{len(found)} differences:\n" + "\n".join(found[:30])
+
+
+def test_a_company_with_settings_of_its_own_is_as_its_books_say(warehouse, tmp_path):
+    rules = Rules(reporting_currency="JPY", rates_currency="USD", count_past_due=3, renewal_gap_days=10, gross_margin={"coaching": 0.65}, home_country={"web": "DE"})  # fmt: skip
+    company = generate_company(
+        seed=13, months=4, accounts=60, applications=("web", "coaching"), end=END, monitored_days=1
+    )
+    late = company.tables["subscriptions"].query("status == 'past_due'")
+    assert (late.valid_to.fillna(END) - late.valid_from > timedelta(days=3)).any()
+    for entity, table in company.tables.items():
+        if len(table):
+            write_entity(tmp_path / entity, entity, table, "delivery")
+    empty(warehouse)
+    settings = replace(warehouse, rules=rules)
+    run(settings, tmp_path, END)
+    found = differences(truth(company.tables, END, rules), settings)
     assert not found, f"{len(found)} differences:\n" + "\n".join(found[:30])
 
 

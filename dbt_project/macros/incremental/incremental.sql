@@ -154,6 +154,11 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
         or ({{ column }} >= timestamptz '{{ context.restate_from }}' and {{ column }} < timestamptz '{{ context.restate_to }}')
         {% endif %}
         {% endfor %}
+        {% if entity == 'subscriptions' and past_due_days() %}
+        -- it stops counting without a row that says so
+        or (status = 'past_due' and valid_from >= timestamptz '{{ context.previous_as_of }}' - interval '{{ past_due_days() }} days'
+            and valid_from < timestamptz '{{ context.as_of }}' - interval '{{ past_due_days() }} days')
+        {% endif %}
     )
     union all
     select old.* from staging._replaced as r, jsonb_populate_record(null::{{ relation }}, r.row) as old

@@ -197,7 +197,8 @@ be null}]. is_by_time: the changed rows have `touched_at`: each time of an entit
             {% endif %}
         ) as changed
         {% if part.through %}
-        inner join {{ part.through.relation_name }} as related on {{ rule.on if ' ' in rule.on else 'related.' ~ rule.on ~ ' = changed.' ~ rule.on }}
+        inner join {{ part.through.relation_name }} as related
+            on {{ rule.on | replace('$rated_by', currencies_of_rate('related.currency')) if ' ' in rule.on else 'related.' ~ rule.on ~ ' = changed.' ~ rule.on }}
         {% endif %}
         {% if rule.where %}
         where {{ rule.where }}
@@ -206,9 +207,9 @@ be null}]. is_by_time: the changed rows have `touched_at`: each time of an entit
     where {% for column in part.scope %}{{ column }} is not null{{ ' and ' if not loop.last }}{% endfor %}
 {%- endmacro %}
 
-{# For `scope_of`: the rows of an input that a changed exchange rate concerns, those of its currency with a time on or after the rate's day. #}
+{# For `scope_of`: the rows of an input that a changed exchange rate concerns, those that it converts, with a time on or after the rate's day. #}
 {% macro rated_rows(input, at) %}
-    {{ return({'through': input, 'on': 'related.currency = changed.currency and ' ~ at ~ ' >= changed.rate_date'}) }}
+    {{ return({'through': input, 'on': 'changed.currency in ($rated_by) and ' ~ at ~ ' >= changed.rate_date'}) }}
 {% endmacro %}
 
 {# All times of a landed entity: its own, and those that it comes to know later. #}

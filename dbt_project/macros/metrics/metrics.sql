@@ -396,9 +396,9 @@ is_point: the row says more than that nothing happened. Other rows are here for 
 {% macro metric_value(kind, unit, numerator, denominator) -%}
     case
         when {{ kind }} in ('median', 'percentile') then case when {{ denominator }} > 0 then {{ numerator }} end
-        when {{ kind }} not in ('ratio', 'mean') then case when {{ unit }} = 'money' then round({{ numerator }}, 2) else {{ numerator }} end
+        when {{ kind }} not in ('ratio', 'mean') then case when {{ unit }} = 'money' then {{ rounded(numerator) }} else {{ numerator }} end
         when {{ unit }} = 'percent' and {{ kind }} = 'ratio' then 100 * {{ numerator }} / nullif({{ denominator }}, 0)
-        when {{ unit }} = 'money' then round({{ numerator }} / nullif({{ denominator }}, 0), 2)
+        when {{ unit }} = 'money' then {{ rounded(numerator ~ ' / nullif(' ~ denominator ~ ', 0)') }}
         else {{ numerator }} / nullif({{ denominator }}, 0)
     end
 {%- endmacro %}

@@ -3,6 +3,8 @@
 from decimal import Decimal
 from typing import TypeVar
 
+from northstar.contract.codes import minor_digits
+
 # a value and the one before it have the same type
 Number = TypeVar("Number", float, Decimal)
 SUFFIXES = {
@@ -15,7 +17,6 @@ SUFFIXES = {
     "times": " times",
 }
 DIGITS = {
-    "money": 2,
     "percent": 1,
     "count": 0,
     "ms": 0,
@@ -28,11 +29,17 @@ DIGITS = {
 
 
 def format_value(value: float | Decimal | None, unit: str, currency: str = "") -> str:
-    """A value with its unit; '-' for none. currency: the code that follows an amount of money."""
+    """A value with its unit; '-' for none. currency: the code of an amount of money, which has the digits of that currency."""
     if value is None or value != value:
         return "-"
-    suffix = f" {currency}" if unit == "money" and currency else SUFFIXES.get(unit, "")
-    return f"{value:,.{DIGITS.get(unit, 2)}f}{suffix}"
+    if unit == "money":
+        return f"{format_amount(value, currency)} {currency}".rstrip()
+    return f"{value:,.{DIGITS.get(unit, 2)}f}{SUFFIXES.get(unit, '')}"
+
+
+def format_amount(value: float | Decimal, currency: str) -> str:
+    """An amount of money with the digits of its currency, where that stands beside it already."""
+    return f"{value:,.{minor_digits(currency)}f}"
 
 
 def compute_change(value: Number | None, previous: Number | None, unit: str) -> float | None:

@@ -12,9 +12,10 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
+from zoneinfo import available_timezones
 
 import fasteners
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
 
 from northstar.base.clock import Calendar
 from northstar.base.config_files import Section, read_config_file, read_own_yaml, read_text, suggest_name
@@ -22,7 +23,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.base.freshness import ALL, Freshness
 from northstar.contract import entities
-from northstar.contract.codes import CODES
+from northstar.contract.codes import CODES, minor_digits
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # dags/, dbt_project/ and expectations/ are at the top of a checkout; a wheel contains a copy of them here (setup.py)
@@ -44,13 +45,58 @@ DAYS_ADVICE = "give whole days, 1 or more"
 Texts = dict[str, Annotated[str, Field(strict=True)]]
 
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+HOURS_AND_MINUTES = r"\d\d:\d\d"
+HOURS = r"([01]\d|2[0-4]):[0-5]\d"
+HOURS_ADVICE = "give hours from and to, such as 09:00-17:00, or 09:00-12:00, 13:00-17:00"
+
+
+class SupportCalendar(Section):
+    """When a support desk is open, by the clock of its time zone. holidays: the days on which it is not."""
+
+    time_zone: str = Field(
+        description="give the name of a time zone as the IANA's database has it, such as Europe/Berlin"
+    )
+    hours: dict[Weekday, Annotated[str, Field(pattern=f"^{HOURS}-{HOURS}(, *{HOURS}-{HOURS})*$")]] = Field(
+        min_length=1, description=f"{HOURS_ADVICE}, by weekday (monday, tuesday, ...)"
+    )
+    holidays: list[date] = Field([], description="give days, such as [2026-12-25, 2026-12-26]")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_zone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(
+                f"give the name of a time zone as the IANA's database has it, such as Europe/Berlin; {name[:40]!r} is none"
+            )
+        return name
+
+    @field_validator("hours")
+    @classmethod
+    def _check_hours(cls, given: dict[Weekday, str]) -> dict[Weekday, str]:
+        for weekday, spans in given.items():
+            times = re.findall(HOURS_AND_MINUTES, spans)
+            # each span ends after it begins, and the next one begins then or later
+            is_ordered = all(a < b for a, b in zip(times[::2], times[1::2], strict=True))
+            if not is_ordered or times != sorted(times) or times[-1] > "24:00":
+                raise ValueError(f"{HOURS_ADVICE}: in order, and 24:00 at most; {weekday} has {spans!r}")
+        return given
+
+
 class Rules(Section):
     """Business rules, which decide numbers. These are the defaults; `northstar.yml` changes them."""
 
     reporting_currency: str = "USD"
+    # the currency that the rates of fx_rates are worth in (D325); None: the reporting currency
+    rates_currency: str | None = None
+    # whether a subscription has MRR while its payment is overdue (D326): always, never, or for so many days since it became so
+    count_past_due: Literal["always", "never"] | Annotated[int, Field(strict=True, ge=1)] = Field(
+        "always",
+        description="give always, never, or for how many whole days a subscription counts while it is past due, such as 14",
+    )
     renewal_gap_days: int = Field(1, strict=True, ge=0, description="give whole days, 0 or more")
-    gross_margin: dict[str, float] = Field(
-        {"default": 0.80}, description="give a share by application, such as {default: 0.8}"
+    gross_margin: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {"default": 0.80}, description="give a share by application, 0 to 1, such as {default: 0.8}"
     )
     home_country: Texts = Field({"default": "US"}, description="give a country by application, such as {default: US}")
     first_days: dict[str, date] = Field(
@@ -58,6 +104,10 @@ class Rules(Section):
     )
     phases: dict[str, dict[str, date]] = Field(
         {}, description="give by application when each phase of a product that sets targets by phase begins"
+    )
+    support_calendars: dict[str, SupportCalendar] = Field(
+        {},
+        description="give by application, or as default, when support is open: {default: {time_zone: Europe/Berlin, hours: {monday: 09:00-17:00}}}",
     )
     suppress_below: int = Field(
         0, strict=True, ge=0,
@@ -87,6 +137,11 @@ class Rules(Section):
         description="give the days after which a target that is still missed is no alert any more, such as 90",
     )  # fmt: skip
 
+    @model_serializer(mode="wrap")
+    def _values(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """The rules as the models and certificates have them: with the digits that published amounts are rounded to."""
+        return {**serialize(self), "money_digits": minor_digits(self.reporting_currency)}
+
     @property
     def calendar(self) -> Calendar:
         """How the company divides time."""
@@ -100,15 +155,21 @@ class Rules(Section):
             raise ValueError("give 0.9, 0.95, 0.99 or 0.999")
         return given
 
-    @field_validator("reporting_currency")
+    @field_validator("reporting_currency", "rates_currency")
     @classmethod
-    def _currency(cls, given: str) -> str:
-        return _code("currency", given, "give a code of ISO 4217, such as USD")
+    def _currency(cls, given: str | None) -> str | None:
+        return None if given is None else _code("currency", given, "give a code of ISO 4217, such as USD")
+
+    @field_validator("gross_margin")
+    @classmethod
+    def _margins(cls, given: dict[str, float]) -> dict[str, float]:
+        # an application that is not named has the default, whether the file repeats it or not
+        return {"default": 0.80} | given
 
     @field_validator("home_country")
     @classmethod
     def _countries(cls, given: dict[str, str]) -> dict[str, str]:
-        return {
+        return {"default": "US"} | {
             name: _code("country", code, "give a code of ISO 3166-1 by application, such as {default: US}")
             for name, code in given.items()
         }

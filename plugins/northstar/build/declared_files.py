@@ -143,9 +143,14 @@ def _part_literal(project: Project, part: Part) -> str:
     kind, _ = kind_and_unit(project, part)
     # money that is counted is rounded in values only
     column = "numerator" if part.field == "value" and kind not in (*DIVIDED, "median", "percentile") else part.field
-    return repr(
-        {"metric": part.metric, "column": column, "formula": formula_of(project, part), "before": part.before, "is_counted": is_counted(project, part)}
+    formula = formula_of(project, part)
+    literal = repr(
+        {"metric": part.metric, "column": column, "formula": formula, "before": part.before, "is_counted": is_counted(project, part)}
     ).replace("True", "true").replace("False", "false")  # fmt: skip
+    # within a literal of Jinja a macro is called as it is
+    return (
+        literal.replace(repr(formula), formula.removeprefix("{{ ").removesuffix(" }}")) if "{{" in formula else literal
+    )
 
 
 def _counted_rows(metric: CountedMetric, is_of_series: bool) -> list[str]:

@@ -393,7 +393,7 @@ def _may_be_null(project: Project, part: Part) -> bool:
 
 
 def formula_of(project: Project, part: Part) -> str:
-    """A part as an expression over its metric's numerator and denominator, for `northstar explain`; the macro metric_value says the same."""
+    """A part as an expression over its metric's numerator and denominator, for `northstar explain`, in SQL that may call macros; metric_value says the same."""
     kind, unit = kind_and_unit(project, part)
     if part.field != "value":
         return part.field
@@ -403,7 +403,7 @@ def formula_of(project: Project, part: Part) -> str:
         return "numerator"
     formula = "numerator / nullif(denominator, 0)"
     if unit == "money":
-        return f"round({formula}, 2)"
+        return f"{{{{ rounded({formula!r}) }}}}"
     return f"100 * {formula}" if unit == "percent" and kind == "ratio" else formula
 
 

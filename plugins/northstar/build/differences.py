@@ -62,9 +62,7 @@ def rule_values(settings: Settings) -> RuleValues:
 def changed_rules(old: RuleValues, new: RuleValues) -> frozenset[str]:
     """The names of the rules that have another value. A rule that was not known yet had its default."""
     defaults = Rules().model_dump(mode="json")
-    return frozenset(
-        name for name in Rules.model_fields if old.get(name, defaults[name]) != new.get(name, defaults[name])
-    )
+    return frozenset(name for name in defaults if old.get(name, defaults[name]) != new.get(name, defaults[name]))
 
 
 def compare(old: Code, new: Code, own_seeds: frozenset[str] = frozenset()) -> Differences:
@@ -95,8 +93,13 @@ def causes_of(node: Node, old: Manifest, new: Manifest, changed_rules: frozenset
     before = old["nodes"].get(node["unique_id"])
     texts = dict(_texts(node, new))
     causes = set()
-    if before is None or dict(_texts(before, old)) != texts:
+    if before is None or before["raw_code"] != node["raw_code"]:
         causes.add(DEFINITION)
+    else:
+        # a macro that is called under one setting alone is the same macro
+        called = texts.keys() | dict(_texts(before, old)).keys()
+        if any(_macro_text(old, name) != _macro_text(new, name) for name in called):
+            causes.add(DEFINITION)
     quoted_rules = [f"{quote}{rule}{quote}" for rule in changed_rules for quote in "'\""]
     if any(rule in text for rule in quoted_rules for text in texts.values()):
         causes.add(SETTING)
@@ -131,7 +134,7 @@ def _tokens(sql: str) -> list[tuple[str, str]]:
 
 
 def _texts(node: Node, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """(name, text) of a model and of each macro that it calls, directly or through others."""
+    """(name, text) of a model and of each macro that it calls, directly or through others; the model's own name is empty."""
     yield "", node["raw_code"]
     queue, visited = list(node["depends_on"].get("macros", [])), set()
     while queue:
@@ -142,6 +145,10 @@ def _texts(node: Node, manifest: Manifest) -> Iterator[tuple[str, str]]:
         macro = manifest["macros"][name]
         yield name, macro["macro_sql"]
         queue += macro["depends_on"].get("macros", [])
+
+
+def _macro_text(manifest: Manifest, name: str) -> str | None:
+    return manifest["macros"][name]["macro_sql"] if name in manifest["macros"] else None
 
 
 def _redefined_metrics(name: str, before: str, now: str) -> frozenset[str] | None:

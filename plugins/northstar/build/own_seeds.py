@@ -67,6 +67,9 @@ class Target(Section):
         None, pattern=f"^({DUE})$", description="give when it must be met: month 6, week 12, phase beta; or nothing"
     )
     requirement_ref: str | None = Field(None, description="give a reference of your own, such as a document's line")
+    currency: str | None = Field(
+        None, description="give the currency of the amounts, or nothing: the reporting currency"
+    )
 
 
 def check_own_seeds(settings: Settings) -> None:
@@ -141,7 +144,7 @@ def _seed_rows(settings: Settings, name: str) -> list[FunnelStage] | list[Target
         _check_funnels(stages, where)
         return [stage for _, stage in stages]
     targets = read_rows(text, where, Target)
-    _check_targets(targets, where, settings.root)
+    _check_targets(targets, where, settings)
     return [target for _, target in targets]
 
 
@@ -175,14 +178,18 @@ def _check_funnels(stages: list[tuple[int, FunnelStage]], where: str) -> None:
         before.append(stage)
 
 
-def _check_targets(targets: list[tuple[int, Target]], where: str, root: Path) -> None:
-    with (root / "dbt_project" / "seeds" / "metric_catalogue.csv").open() as file:
+def _check_targets(targets: list[tuple[int, Target]], where: str, settings: Settings) -> None:
+    reporting_currency = settings.rules.reporting_currency
+    with (settings.root / "dbt_project" / "seeds" / "metric_catalogue.csv").open() as file:
         catalogue = {row["metric_id"]: row for row in csv.DictReader(file)}
     line_by_target: dict[tuple[str | None, ...], int] = {}
     for line, target in targets:
         for column, check in TARGET_CHECKS.items():
             if problem := check(target, catalogue):
                 raise ConfigError(where, line, column, problem)
+        if target.currency not in (None, reporting_currency):
+            problem = f"amounts are published in {reporting_currency} (reporting_currency in northstar.yml): write the amounts in it"
+            raise ConfigError(where, line, "currency", f"{target.currency!r} is another currency; {problem}")
         # the parts of target_id (dbt_project/models/core/targets/judged_targets.sql)
         reference = (target.requirement_ref or "").replace(":", ".")
         key = (target.metric_id, target.application, target.grain, target.segment, target.segment_value, reference)

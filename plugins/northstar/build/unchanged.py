@@ -33,6 +33,9 @@ def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[st
             _CHANGED_ENTITY.format(entity=e.name, times=_time_conditions(e)) for e in entities().values()
         )
         changed = {row["entity"] for row in connection.execute(query, context)}
+        days = settings.rules.count_past_due
+        if isinstance(days, int) and connection.execute(_PAST_DUE_TOO_LONG, context | {"days": days}).fetchone():
+            changed.add("subscriptions")
     return _unaffected_nodes(manifest, {f"source.northstar.staging.{name}" for name in changed})
 
 
@@ -83,6 +86,12 @@ def _key(node: Node) -> list[str]:
 _CHANGED_ENTITY = (
     "select '{entity}' as entity where exists (select 1 from staging.{entity} where _batch_id > %(since_batch_id)s) "
     "or exists (select 1 from staging._replaced where entity = '{entity}' and batch_id > %(since_batch_id)s) {times}"
+)
+
+# SQL: whether a subscription stops counting, without a row that says so, because it has been past due for as many days as the setting says
+_PAST_DUE_TOO_LONG = (
+    "select 1 from staging.subscriptions where status = 'past_due' and valid_from >= %(previous_as_of)s - %(days)s * interval '1 day' "
+    "and valid_from < %(as_of)s - %(days)s * interval '1 day' limit 1"
 )
 
 

@@ -35,7 +35,10 @@ COLUMNS = {
 }  # fmt: skip
 LEFT_OUT = {
     "tickets that are spam, deleted or merged": "tickets where status in ('spam', 'deleted', 'merged')",
-    "subscription rows in a status without MRR": "subscriptions where status not in ('active', 'past_due')",
+    "subscription rows in a status without MRR": (
+        "subscriptions where status not in ('active', 'past_due') "
+        "or (status = 'past_due' and (select rules ->> 'count_past_due' from core.run_context) = 'never')"
+    ),
     "metered subscription rows": "subscriptions where is_metered",
     "subscription rows that overlap": "subscriptions where _is_overlapping",
     "charges that failed": "charges where status = 'failed'",

@@ -1,7 +1,6 @@
 """The few numbers that `make run` and `northstar run` end with."""
 
-from decimal import Decimal
-
+from northstar.base.formats import format_value
 from northstar.base.settings import Settings
 from northstar.base.tables import table
 from northstar.warehouse import db
@@ -23,16 +22,16 @@ def headline_rows(settings: Settings) -> list[Row]:
     with db.connect(settings, "bi_reader") as connection:
         for title, metric_id, grain in HEADLINES:
             newest = connection.execute(
-                "select v.period_start::date as period, v.value, m.unit from metric_values as v "
+                "select v.period_start::date as period, v.value, m.unit, m.currency from metric_values as v "
                 "join metrics as m using (metric_id) where v.metric_id = %s and v.grain = %s and v.application = 'all' "
                 "and v.segment = '' and v.is_complete order by v.period_start desc limit 2",
                 [metric_id, grain],
             ).fetchall()
-            value = newest[0] if newest else {"value": None, "unit": "", "period": None}
+            value = newest[0] if newest else {"value": None, "unit": "", "currency": None, "period": None}
             previous = newest[1]["value"] if len(newest) > 1 else None
             rows.append(
-                {"metric": title, "period": str(value["period"] or "-"), "value": show(value["value"], value["unit"]),
-                 "before": show(previous, value["unit"])}
+                {"metric": title, "period": str(value["period"] or "-"), "value": format_value(value["value"], value["unit"], value["currency"] or ""),
+                 "before": format_value(previous, value["unit"], value["currency"] or "")}
             )  # fmt: skip
         last = fetch_one(connection.execute("select * from publications order by published_version desc limit 1"))
     rows.append(
@@ -40,17 +39,6 @@ def headline_rows(settings: Settings) -> list[Row]:
          "value": f"{last['checks_passed']} of {last['checks_run']}", "before": ""}
     )  # fmt: skip
     return rows
-
-
-def show(value: Decimal | None, unit: str) -> str:
-    """A value in the form of its unit; '-' for none."""
-    if value is None:
-        return "-"
-    if unit == "money":
-        return f"{value:,.2f}"
-    if unit == "percent":
-        return f"{value:.1f} %"
-    return f"{value:,.0f}" if unit == "count" else f"{value:,.2f}"
 
 
 def print_headline(settings: Settings) -> None:

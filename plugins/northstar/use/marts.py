@@ -47,6 +47,8 @@ class Published:
     warnings: tuple[str, ...]
     # the version whose values were forecast last; None for none
     forecast_from: int | None
+    # the currency of its amounts; None where its certificate is gone
+    currency: str | None
 
     @property
     def is_of_earlier_time(self) -> bool:
@@ -94,8 +96,9 @@ class Marts:
 
     @property
     def currency(self) -> str:
-        """The reporting currency."""
-        return self.settings.rules.reporting_currency
+        """The currency of the published amounts, which is not yet the setting's where no run has followed since that was changed."""
+        published = self.published()
+        return (published and published.currency) or self.settings.rules.reporting_currency
 
     @property
     def calendar(self) -> Calendar:
@@ -121,7 +124,7 @@ class Marts:
             return None
         rows = self._rows(
             "select p.published_version, p.as_of, p.published_at, coalesce((select jsonb_agg(jsonb_build_array(split_part(c.key, '.', 2), c.value ->> 'observed') order by c.key) "
-            "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '[]') as failed "
+            "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '[]') as failed, t.rules ->> 'reporting_currency' as currency "
             "from publications as p left join certificates as t using (published_version) "
             "order by p.published_version desc limit 1", {},
         )  # fmt: skip
@@ -130,7 +133,7 @@ class Marts:
             "select greatest((select max(published_version) from metric_forecasts), (select max(published_version) from target_forecasts)) as version", {}
         )[0]["version"] or 0 if relations["forecast"] else None  # fmt: skip
         return next(
-            (Published(r["published_version"], r["as_of"], r["published_at"], tuple(worded(*check) for check in r["failed"]), forecast_from) for r in rows), None
+            (Published(r["published_version"], r["as_of"], r["published_at"], tuple(worded(*check) for check in r["failed"]), forecast_from, r["currency"]) for r in rows), None
         )  # fmt: skip
 
     def remember(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:

@@ -106,7 +106,8 @@ def find_background(marts: Marts, place: Place) -> Background:
         _change(marts, place, entry, value, earlier) if earlier else [],
         _rows(marts, "select * from metric_status where metric_id = %(metric)s and (%(application)s = 'all' or application = %(application)s) "
               "and segment = %(segment)s and segment_value = %(segment_value)s order by application, target_id", place),
-        _rows(marts, "select * from metric_restatements where metric_id = %(metric)s and grain = %(grain)s and period_start = %(period_start)s "
+        _rows(marts, "select r.*, o.rules ->> 'reporting_currency' as old_currency, n.rules ->> 'reporting_currency' as new_currency from metric_restatements as r "
+              "left join certificates as o on r.old_version = o.published_version left join certificates as n on r.new_version = n.published_version where metric_id = %(metric)s and grain = %(grain)s and period_start = %(period_start)s "
               "and application = %(application)s and segment = %(segment)s and segment_value = %(segment_value)s "
               f"order by new_version desc limit {RESTATEMENTS}", place),
         certificate_of(marts),

@@ -310,6 +310,12 @@ def test_a_number_is_shown_as_its_unit_says(value, unit, text):
     assert format_value(value, unit, "EUR") == text
 
 
+def test_an_amount_has_the_digits_of_its_currency():
+    amount = Decimal("83.3333")
+    assert [format_value(amount, "money", c) for c in ("JPY", "KWD", "EUR", "")] == ["83 JPY", "83.333 KWD", "83.33 EUR", "83.33"]  # fmt: skip
+    assert line._hover("JPY", "money") == "%{y:,.0f} JPY" and line._hover("KWD", "money") == "%{y:,.3f} KWD"
+
+
 def test_changes_periods_titles_and_grains():
     assert format_change(110, 100, "count") == "+10.0 %" and format_change(12.5, 13.0, "percent") == "-0.5 points"
     assert format_change(1, None, "count") == format_change(1, 0, "count") == ""

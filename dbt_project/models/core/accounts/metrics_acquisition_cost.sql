@@ -5,9 +5,9 @@
     lags=['12 months'], scope_of={'spend_days': 'onward', 'market_sizes': 'onward'},
     meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
-{% set cac = 'round(spend / nullif(new_accounts, 0), 2)' %}
+{% set cac = rounded('spend / nullif(new_accounts, 0)') %}
 {% set margin = ['margin_mrr / nullif(paying_accounts, 0)', 'last_month'] %}
-{% set ltv = ['round(' ~ margin[0] ~ ' / nullif(accounts_lost / nullif(accounts_at_start, 0), 0), 2)', 'last_month'] %}
+{% set ltv = [rounded(margin[0] ~ ' / nullif(accounts_lost / nullif(accounts_at_start, 0), 0)'), 'last_month'] %}
 
 with spend as (
     select
@@ -72,7 +72,7 @@ cac as (
         spenders.segment_value,
         coalesce(spent.amount, 0) as spend,
         coalesce(movements.new_accounts, 0) as new_accounts,
-        round(coalesce(spent.amount, 0) / nullif(movements.new_accounts, 0), 2) as cac
+        {{ rounded('coalesce(spent.amount, 0) / nullif(movements.new_accounts, 0)') }} as cac
     from spenders
     inner join {{ ref('periods') }} as periods on periods.grain in ('month', 'quarter', 'year') and spenders.first_at < periods.period_end
     left join spent

@@ -12,7 +12,7 @@
     'churned_mrr': {'metric': 'churned_mrr', 'column': 'numerator', 'formula': 'numerator', 'before': '', 'is_counted': true},
 } %}
 {% set cac_payback_months_parts = {
-    'cac': {'metric': 'cac', 'column': 'value', 'formula': 'round(numerator / nullif(denominator, 0), 2)', 'before': '', 'is_counted': false},
+    'cac': {'metric': 'cac', 'column': 'value', 'formula': rounded('numerator / nullif(denominator, 0)'), 'before': '', 'is_counted': false},
     'ltv_numerator': {'metric': 'ltv', 'column': 'numerator', 'formula': 'numerator', 'before': '', 'is_counted': true},
 } %}
 {% set rule_of_40_parts = {

@@ -7,7 +7,7 @@
 ) }}
 {% set margin = ['margin_mrr / nullif(paying_accounts, 0)', 'last_month'] %}
 {% set churn = ['accounts_lost / nullif(accounts_at_start, 0)', 'last_month'] %}
-{% set ltv = 'round(' ~ margin[0] ~ ' / nullif(' ~ churn[0] ~ ', 0), 2)' %}
+{% set ltv = rounded(margin[0] ~ ' / nullif(' ~ churn[0] ~ ', 0)') %}
 
 with snapshots as (
     select * from {{ ref('mrr_by_period') }}
@@ -54,7 +54,7 @@ ltv as (
         snapshots.segment,
         snapshots.segment_value,
         snapshots.margin_mrr / nullif(snapshots.paying_accounts, 0) as margin_per_account,
-        round(snapshots.margin_mrr / nullif(snapshots.paying_accounts, 0) / nullif(churn_rates.churn_rate, 0), 2) as ltv
+        {{ rounded('snapshots.margin_mrr / nullif(snapshots.paying_accounts, 0) / nullif(churn_rates.churn_rate, 0)') }} as ltv
     from snapshots
     left join churn_rates
         on snapshots.grain = churn_rates.grain

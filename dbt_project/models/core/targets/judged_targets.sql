@@ -1,7 +1,9 @@
 -- Grain: target_id. The targets with their due dates: counted from each application's first day (its first registration, unless the setting
--- first_days names another); the setting phases says when phases begin. due_at is infinity while a phase has no date.
+-- first_days names another); the setting phases says when phases begin. due_at is infinity while a phase has no date. Amounts in another currency
+-- than the reporting one are no targets.
 with targets as (
     select * from {{ ref('targets') }}
+    where currency is null or currency = '{{ rule("reporting_currency") }}'
 ),
 
 first_days as (

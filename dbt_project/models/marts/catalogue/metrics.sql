@@ -7,6 +7,7 @@ select
     owners.owner,
     catalogue.level,
     catalogue.unit,
+    case when catalogue.unit = 'money' then '{{ rule("reporting_currency") }}' end as currency,
     catalogue.direction,
     catalogue.kind,
     catalogue.grains,

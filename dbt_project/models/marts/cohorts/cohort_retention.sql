@@ -152,8 +152,8 @@ select
     cells.cohort_size::bigint as cohort_size,
     cells.retained_accounts::bigint as retained_accounts,
     100 * cells.retained_accounts::numeric / nullif(cells.cohort_size, 0) as retention_percent,
-    round(cells.mrr, 2) as mrr,
-    case when cells.cohort_kind = 'paying' then round(margins.cumulative_margin_per_account, 2) end
+    {{ rounded('cells.mrr') }} as mrr,
+    case when cells.cohort_kind = 'paying' then {{ rounded('margins.cumulative_margin_per_account') }} end
         as cumulative_margin_per_account,
     cells.period_end <= {{ as_of() }} as is_complete
 from cells

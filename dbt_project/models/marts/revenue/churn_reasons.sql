@@ -39,6 +39,6 @@ select
     month,
     cancel_reason,
     count(distinct account_id) as accounts,
-    round(-sum(amount_exact), 2) as mrr
+    {{ rounded('-sum(amount_exact)') }} as mrr
 from reasons
 group by grouping sets ((application, month, cancel_reason), (month, cancel_reason))

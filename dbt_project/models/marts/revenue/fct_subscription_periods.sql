@@ -1,4 +1,6 @@
 -- Grain: subscription_item_id, valid_from. Each interval of a subscription item with its MRR in its own currency.
+{% set days = past_due_days() %}
+{% set until = 'counted_to' if days else 'valid_to' %}
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['subscription_item_id', 'valid_from'],
     affected_by=['account_id'], touches=['valid_from'],
@@ -14,11 +16,40 @@ currencies as (
     select * from {{ ref('currencies') }}
 ),
 
+{% if days %}
+-- an item is past due since the first of its rows in this status that follow each other
+past_due_beginnings as (
+    select
+        *,
+        status = 'past_due' and not coalesce(lag(status) over by_item = 'past_due' and lag(valid_to) over by_item = valid_from, false)
+            as is_beginning
+    from subscriptions
+    window by_item as (partition by subscription_item_id order by valid_from)
+),
+
+past_due_since as (
+    select
+        *,
+        max(valid_from) filter (where is_beginning) over (partition by subscription_item_id order by valid_from) as since
+    from past_due_beginnings
+),
+
+{% endif %}
 priced as (
     select
         subscriptions.*,
         -- metered items are billed by use: they carry no MRR
-        subscriptions.status in ('active', 'past_due') and not coalesce(subscriptions.is_metered, false) as is_counted,
+        subscriptions.status in {{ counted_statuses() }} and not coalesce(subscriptions.is_metered, false)
+        {% if days %}
+            and (subscriptions.status != 'past_due' or subscriptions.valid_from < subscriptions.since + interval '{{ days }} days')
+        {% endif %} as is_counted,
+        {% if days %}
+        case
+            when subscriptions.status = 'past_due' and subscriptions.since + interval '{{ days }} days' < {{ as_of() }}
+                then least(subscriptions.valid_to, subscriptions.since + interval '{{ days }} days')
+            else subscriptions.valid_to
+        end as counted_to,
+        {% endif %}
         subscriptions.quantity * subscriptions.unit_amount as list_amount,
         greatest(
             subscriptions.quantity * subscriptions.unit_amount * (1 - coalesce(subscriptions.discount_percent, 0) / 100)
@@ -33,7 +64,7 @@ priced as (
         subscriptions.interval_count::numeric * case subscriptions.billing_interval when 'month' then 1 else 12 end
             as months_denominator,
         currencies.exponent
-    from subscriptions
+    from {{ 'past_due_since as ' if days }}subscriptions
     left join currencies on subscriptions.currency = currencies.currency
 ),
 
@@ -49,7 +80,7 @@ monthly as (
 paying as (
     select
         *,
-        max(coalesce(valid_to, 'infinity')) over (
+        max(coalesce({{ until }}, 'infinity')) over (
             partition by application, account_id order by valid_from, subscription_item_id
             rows between unbounded preceding and 1 preceding
         ) as paid_until
@@ -89,11 +120,11 @@ select
     case when monthly.is_counted then monthly.monthly_amount else 0 end as mrr_in_currency,
     case when monthly.is_counted then monthly.monthly_list_amount else 0 end as list_mrr_in_currency,
     monthly.valid_from::date as counts_from_on,
-    coalesce(renewal_gaps.gap_end, monthly.valid_to)::date as counts_until_on
+    coalesce(renewal_gaps.gap_end, monthly.{{ until }})::date as counts_until_on
 from monthly
 left join renewal_gaps
     on monthly.application = renewal_gaps.application
     and monthly.account_id = renewal_gaps.account_id
-    and monthly.valid_to = renewal_gaps.gap_start
+    and monthly.{{ until }} = renewal_gaps.gap_start
     and monthly.is_counted
     and monthly.monthly_amount > 0

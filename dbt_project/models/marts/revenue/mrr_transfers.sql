@@ -18,7 +18,7 @@ select
     account_id,
     plan_tier_before as from_plan_tier,
     plan_tier_after as to_plan_tier,
-    round(mrr_before_at_rate, 2) as amount,
+    {{ rounded('mrr_before_at_rate') }} as amount,
     country,
     account_type,
     mrr_before_at_rate as amount_exact

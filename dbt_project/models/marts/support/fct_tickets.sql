@@ -101,5 +101,8 @@ select
     reopenings,
     extract(epoch from first_response_at - created_at) / 60 as first_response_minutes,
     extract(epoch from first_escalated_at - created_at) / 60 as first_escalation_minutes,
-    extract(epoch from resolved_at - created_at) / 3600 as resolution_hours
+    extract(epoch from resolved_at - created_at) / 3600 as resolution_hours,
+    {{ business_seconds('created_at', 'first_response_at', 'application') }} / 60 as first_response_business_minutes,
+    {{ business_seconds('created_at', 'first_escalated_at', 'application') }} / 60 as first_escalation_business_minutes,
+    {{ business_seconds('created_at', 'resolved_at', 'application') }} / 3600 as resolution_business_hours
 from resolved

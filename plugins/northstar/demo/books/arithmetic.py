@@ -4,9 +4,9 @@ import math
 from fractions import Fraction
 
 
-def cents(value: Fraction) -> Fraction:
-    """An amount, rounded half away from zero to the minor unit."""
-    return Fraction(math.floor(abs(value) * 100 + Fraction(1, 2)), 100) * (1 if value >= 0 else -1)
+def rounded(value: Fraction, units: int) -> Fraction:
+    """An amount, rounded half away from zero to the minor unit, of which there are so many in a major one."""
+    return Fraction(math.floor(abs(value) * units + Fraction(1, 2)), units) * (1 if value >= 0 else -1)
 
 
 def percentile(values: list[Fraction], share: Fraction) -> Fraction:

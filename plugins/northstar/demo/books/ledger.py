@@ -7,12 +7,13 @@ from collections.abc import Hashable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
+from northstar.base.settings import Rules
 from northstar.contract import entities
-from northstar.demo.books.arithmetic import percentile
+from northstar.demo.books.arithmetic import percentile, rounded
 from northstar.demo.books.times import midnight, month_of, next_month
 
 # currencies whose minor unit has not two decimal digits, and how many it has
@@ -27,6 +28,7 @@ Line = tuple[Fraction, Fraction | None]
 BookRow = dict[str, Any]
 # the segments in which an entry counts, with their values
 Segments = Mapping[str, object]
+Ruled = TypeVar("Ruled")
 COLUMNS = ["metric_id", "period_start", "application", "segment", "segment_value", "numerator", "denominator"]
 
 
@@ -38,11 +40,11 @@ class Ledger:
     members and `lists` the measurements. `results` has the metrics' values in the end: (numerator, denominator or None) by (metric, *scope).
 
     tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC.
-    home_country as in the warehouse's default rules.
+    rules: the company's business rules.
     """
 
-    def __init__(self, tables: Mapping[str, pd.DataFrame], as_of: datetime, home_country: str = "US"):
-        self.as_of, self.home_country = as_of, home_country
+    def __init__(self, tables: Mapping[str, pd.DataFrame], as_of: datetime, rules: Rules):
+        self.as_of, self.rules = as_of, rules
         self.rows = {name: self._visible_rows(name, tables.get(name)) for name in entities()}
         self.accounts = {a["account_id"]: a for a in self.rows["accounts"]}
         # whole numbers stay ints until the books are closed: most entries are ones
@@ -189,7 +191,7 @@ class Ledger:
 
     @cached_property
     def rates(self) -> dict[str, tuple[list[date], list[Fraction]]]:
-        """Exchange rates by currency: the days from which rates to the reporting currency hold, and the rates."""
+        """Exchange rates by currency: the days from which landed rates hold, and the rates, to the currency that they are worth in."""
         dated_rates: dict[str, list[tuple[date, Fraction]]] = defaultdict(list)
         for row in self.rows["fx_rates"]:
             dated_rates[row["currency"]].append((row["rate_date"], Fraction(str(row["rate_to_reporting"]))))
@@ -197,20 +199,37 @@ class Ledger:
 
     def rate(self, currency: str, day: date) -> Fraction:
         """A currency's rate to the reporting currency on a day."""
-        if currency == "USD":
+        return self._landed_rate(currency, day) / self._landed_rate(self.rules.reporting_currency, day)
+
+    def _landed_rate(self, currency: str, day: date) -> Fraction:
+        if currency == (self.rules.rates_currency or self.rules.reporting_currency):
             return Fraction(1)
         days, rates = self.rates[currency]
         return rates[bisect_right(days, day) - 1]
 
+    def rate_days(self, currency: str) -> list[date]:
+        """The days on which a currency's rate to the reporting currency may change."""
+        currencies = {currency, self.rules.reporting_currency} if currency != self.rules.reporting_currency else set()
+        return sorted({day for one in currencies for day in self.rates.get(one, ([], []))[0]})
+
     def money(self, amount: object, currency: str, day: date) -> Fraction:
         """An amount of minor units in the reporting currency's major unit, at the rate of a day."""
         return Fraction(str(amount)) / minor_units(currency) * self.rate(currency, day)
+
+    def rounded(self, amount: Fraction) -> Fraction:
+        """An amount as it is published: rounded to the reporting currency's minor unit."""
+        return rounded(amount, minor_units(self.rules.reporting_currency))
 
 
 def minor_units(currency: str) -> int:
     """How many minor units make one of a currency."""
     units: int = 10 ** EXPONENTS.get(currency, 2)
     return units
+
+
+def of_application(values: Mapping[str, Ruled], application: str) -> Ruled:
+    """A rule's value for an application."""
+    return values.get(application, values["default"])
 
 
 def properties(event: BookRow) -> BookRow:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from northstar.demo.books.ledger import BookRow, Ledger
+from northstar.demo.books.revenue import has_mrr
 from northstar.demo.books.support import ends_of
 from northstar.demo.books.targets import WINDOWS
 from northstar.demo.books.times import midnight, month_of
@@ -85,7 +86,7 @@ def _needs(ledger: Ledger) -> Iterator[tuple[tuple[str, ...], list[list[Sighting
     ]  # fmt: skip
     active = [(e["application"], e["occurred_at"]) for e in active_rows]
     active_at_home = at_home(active_rows, "occurred_at")
-    counted = [s for s in rows["subscriptions"] if s["status"] in ("active", "past_due") and not s["is_metered"]]
+    counted = [s for s in rows["subscriptions"] if has_mrr(ledger, s)]
     subscribed = [(s["application"], s["valid_from"]) for s in counted]
     booked = {b["booking_id"]: b for b in rows["bookings"]}
     tickets = {t["ticket_id"]: t for t in rows["tickets"] if t["status"] not in ("spam", "deleted", "merged")}

@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from fractions import Fraction
 from typing import NamedTuple
 
-from northstar.demo.books.ledger import BookRow, Ledger, minor_units
+from northstar.demo.books.ledger import BookRow, Ledger, minor_units, of_application
 from northstar.demo.books.times import DAY, midnight
 
 MOVEMENTS = ("new", "expansion", "contraction", "churned", "reactivation")
@@ -34,15 +34,67 @@ def reckon(ledger: Ledger) -> None:
 
 
 def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
-    """The holdings of each (application, account): rows that are active or past due, not metered, worth more than 0, and a day long at least."""
-    holdings_by_account = defaultdict(list)
+    """The holdings of each (application, account): rows that are active or past due (as the setting says), not metered, worth more than 0, and a day long at least."""
+    rows_by_account: dict[tuple[str, str], list[tuple[BookRow, datetime | None]]] = defaultdict(list)
     for row in ledger.rows["subscriptions"]:
-        amount, begins = _monthly(row), row["valid_from"].date()
-        ends = row["valid_to"].date() if row["valid_to"] else None
-        is_paying = row["status"] in ("active", "past_due") and not row["is_metered"] and amount > 0
-        if is_paying and (ends is None or ends > begins):
-            holdings_by_account[row["application"], row["account_id"]].append(Holding(begins, ends, amount, row))
+        if has_mrr(ledger, row) and _monthly(row) > 0:
+            rows_by_account[row["application"], row["account_id"]].append((row, _counts_until(ledger, row)))
+    holdings_by_account = {}
+    for key, rows in rows_by_account.items():
+        bridged = _renewal_gaps(ledger, rows)
+        spells = [
+            (row, row["valid_from"].date(), None if end is None else bridged.get(end, end).date()) for row, end in rows
+        ]
+        held = [
+            Holding(begins, ends, _monthly(row), row) for row, begins, ends in spells if ends is None or ends > begins
+        ]
+        if held:
+            holdings_by_account[key] = held
     return holdings_by_account
+
+
+def has_mrr(ledger: Ledger, row: BookRow) -> bool:
+    """Whether a row's status counts when it begins, and its item is not billed by use."""
+    rule = ledger.rules.count_past_due
+    if row["status"] == "past_due" and rule != "always":
+        is_counted = rule != "never" and row["valid_from"] < _past_due_since(ledger, row) + rule * DAY
+    else:
+        is_counted = row["status"] in ("active", "past_due")
+    return is_counted and not row["is_metered"]
+
+
+def _counts_until(ledger: Ledger, row: BookRow) -> datetime | None:
+    """When a row that counts no longer does: at its end, or once it has been past due for too long; None while it does."""
+    ends: datetime | None = row["valid_to"]
+    days = ledger.rules.count_past_due
+    if row["status"] == "past_due" and isinstance(days, int):
+        limit = _past_due_since(ledger, row) + days * DAY
+        if limit < ledger.as_of and (ends is None or limit < ends):
+            return limit
+    return ends
+
+
+def _past_due_since(ledger: Ledger, row: BookRow) -> datetime:
+    """When the first of the item's past-due rows began that lead to this one without a gap."""
+    since: datetime = row["valid_from"]
+    item = [r for r in ledger.rows["subscriptions"] if r["subscription_item_id"] == row["subscription_item_id"]]
+    for earlier in sorted(item, key=lambda r: r["valid_from"], reverse=True):
+        if earlier["valid_to"] == since and earlier["status"] == "past_due":
+            since = earlier["valid_from"]
+    return since
+
+
+def _renewal_gaps(ledger: Ledger, rows: list[tuple[BookRow, datetime | None]]) -> dict[datetime, datetime]:
+    """By the end of what an account held, when it held something again within the renewal gap."""
+    gaps: dict[datetime, datetime] = {}
+    paid_until: datetime | None = None
+    for number, (row, end) in enumerate(sorted(rows, key=lambda r: (r[0]["valid_from"], r[0]["subscription_item_id"]))):
+        begins = row["valid_from"]
+        if paid_until is not None and paid_until < begins < paid_until + ledger.rules.renewal_gap_days * DAY:
+            gaps.setdefault(paid_until, begins)
+        if number == 0 or paid_until is not None:
+            paid_until = None if end is None else max(end, paid_until or end)
+    return gaps
 
 
 def first_payments(ledger: Ledger) -> dict[str, datetime]:
@@ -108,7 +160,7 @@ def _rate_days(ledger: Ledger, account_holdings: list[Holding], last: date) -> s
     """The days on which a new rate changed what a holding is worth."""
     days = set()
     for begins, ends, _, row in account_holdings:
-        for day in ledger.rates.get(row["currency"], ([], []))[0]:
+        for day in ledger.rate_days(row["currency"]):
             if begins < day <= last and (ends is None or day < ends):
                 days.add(day)
     return days
@@ -129,6 +181,7 @@ def _month_ends(ledger: Ledger, application: str, account: str, account_holdings
     """The MRR of an account at each month's end, and how much is left then of its MRR when the month began."""
     holder = ledger.accounts.get(account, {})
     country, kind = holder.get("country"), holder.get("account_type")
+    home_country = of_application(ledger.rules.home_country, application)
     for start, end in ledger.months:
         closing_day = (min(end, ledger.as_of) - timedelta(microseconds=1)).date()
         opening_day = start.date() - DAY
@@ -152,7 +205,7 @@ def _month_ends(ledger: Ledger, application: str, account: str, account_holdings
             ledger.add("price_realisation", start, application, closing, undiscounted_mrr, tier)
             if kind == "creator":
                 ledger.add("revenue_per_creator", start, application, closing, 1, tier)
-            abroad = closing if country and country != ledger.home_country else 0
+            abroad = closing if country and country != home_country else 0
             ledger.add("international_revenue_share", start, application, abroad, closing if country else 0)
             if country:
                 ledger.member("markets", start, application, country)

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import TypedDict
 
-from northstar.demo.books.arithmetic import cents
 from northstar.demo.books.ledger import Ledger, Scope
 from northstar.demo.books.seeds import read_seed
 from northstar.demo.books.times import DAY, SEVEN_DAYS, next_month
@@ -38,6 +37,7 @@ class Target(TypedDict):
     target: str | None
     trend: str | None
     due: str | None
+    currency: str | None
 
 
 def reckon(ledger: Ledger) -> None:
@@ -50,7 +50,8 @@ def reckon(ledger: Ledger) -> None:
     targets: list[Target] = read_seed("targets")
     for target in targets:
         name = target["application"]
-        if target["grain"] == "month" and name in {key[2] for key in ledger.results}:
+        is_judged = target["currency"] in (None, ledger.rules.reporting_currency)
+        if is_judged and target["grain"] == "month" and name in {key[2] for key in ledger.results}:
             _judge(ledger, target, catalogue[target["metric_id"]], _due(target["due"], first_days.get(name)))
 
 
@@ -87,7 +88,7 @@ def _published(ledger: Ledger, metric: Metric, scope: Scope) -> Fraction | None:
         value = numerator / denominator * (100 if is_percent else 1)
     else:
         value = numerator
-    return cents(value) if metric["unit"] == "money" else value
+    return ledger.rounded(value) if metric["unit"] == "money" else value
 
 
 def _due(text: str | None, first_day: datetime | None) -> datetime | None:

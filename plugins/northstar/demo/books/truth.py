@@ -9,6 +9,7 @@ from datetime import datetime
 
 import pandas as pd
 
+from northstar.base.settings import Rules
 from northstar.demo.books import (
     activity,
     conversations,
@@ -39,13 +40,13 @@ DOMAINS = (
 METRICS_OF_METRICS = (growth, unit_economics)
 
 
-def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime) -> pd.DataFrame:
+def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime, rules: Rules | None = None) -> pd.DataFrame:
     """A frame: metric_id, period_start, application, segment, segment_value, numerator, denominator; of the catalogue's metrics only.
 
-    tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC. The numbers are
-    exact and written as text (fractions as n/d); the denominator is None where a metric has none.
+    tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC. rules: the
+    company's business rules, None for the defaults. The numbers are exact and written as text (fractions as n/d); the denominator is None where a metric has none.
     """
-    ledger = Ledger(tables, as_of)
+    ledger = Ledger(tables, as_of, rules or Rules())
     for domain in DOMAINS:
         domain.reckon(ledger)
     ledger.close()

@@ -2,12 +2,8 @@
 
 from fractions import Fraction
 
-from northstar.demo.books.arithmetic import cents
-from northstar.demo.books.ledger import Ledger, Scope
+from northstar.demo.books.ledger import Ledger, Scope, of_application
 from northstar.demo.books.times import midnight
-
-# as in the warehouse's default rules
-GROSS_MARGIN = Fraction(8, 10)
 
 
 def reckon(ledger: Ledger) -> None:
@@ -34,14 +30,25 @@ def _lifetime_values(ledger: Ledger) -> dict[Scope, Fraction]:
             margin = _margin_per_account(ledger, scope)
             ledger.results["ltv", *scope] = (margin, lost / base)
             if lost and margin:
-                values[scope] = cents(margin / (lost / base))
+                values[scope] = ledger.rounded(margin / (lost / base))
     return values
 
 
 def _margin_per_account(ledger: Ledger, scope: Scope) -> Fraction:
     """The margin of the month's end on what an account pays, 0 where nobody does."""
-    mrr, paying = ledger.results.get(("mrr", *scope)), ledger.results.get(("paying_accounts", *scope))
-    return mrr[0] * GROSS_MARGIN / paying[0] if mrr and paying else Fraction(0)
+    paying = ledger.results.get(("paying_accounts", *scope))
+    if not paying:
+        return Fraction(0)
+    month, application, segment, value = scope
+    applications = (
+        {key[2] for key in ledger.results if key[0] == "mrr"} - {"all"} if application == "all" else {application}
+    )
+    margins = [
+        ledger.results.get(("mrr", month, name, segment, value), (Fraction(0), None))[0]
+        * Fraction(str(of_application(ledger.rules.gross_margin, name)))
+        for name in applications
+    ]
+    return sum(margins, Fraction(0)) / paying[0]
 
 
 def _acquisition_costs(ledger: Ledger) -> dict[Scope, Fraction]:
@@ -58,7 +65,7 @@ def _acquisition_costs(ledger: Ledger) -> dict[Scope, Fraction]:
         new_accounts, _ = ledger.results.get(("new_accounts", *scope), (Fraction(0), None))
         ledger.results["cac", *scope] = (spend, new_accounts)
         if new_accounts:
-            values[scope] = cents(spend / new_accounts)
+            values[scope] = ledger.rounded(spend / new_accounts)
     return values
 
 

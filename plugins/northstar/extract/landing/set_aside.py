@@ -47,7 +47,7 @@ def set_aside(settings: Settings, turn: int, name: str, row_id: str, by: str, be
         ).fetchone()  # fmt: skip
         if row is None:
             raise NorthstarError(f"no landed row of {name} has the {entity.key[0]} {row_id!r}")
-        if row["currency"] == settings.rules.reporting_currency or _has_rate(connection, row["currency"], row["day"]):
+        if _has_rate(settings, connection, row["currency"], row["day"]):
             raise NorthstarError(
                 f"{name} {row_id} has a rate ({row['currency']} on {row['day']}): only a row without one is set aside"
             )
@@ -77,7 +77,7 @@ def return_rated(settings: Settings, run_id: int, progress: Progress) -> None:
         for one in waiting:
             entity = entities()[one["entity"]]
             currency, day = one["row"]["currency"], str(one["row"][entity.own_time])[:10]
-            if currency == settings.rules.reporting_currency or _has_rate(connection, currency, day):
+            if _has_rate(settings, connection, currency, day):
                 _land(connection, run_id, entity, one)
                 progress(f"  {entity.name}: {one['row'][entity.key[0]]} has a rate now, and is no longer set aside")
             elif keep_aside(connection, run_id, entity, one):
@@ -119,11 +119,17 @@ def _land(connection: Connection, run_id: int, entity: Entity, waiting: Row) -> 
     )
 
 
-def _has_rate(connection: Connection, currency: str, day: object) -> bool:
-    found = connection.execute(
-        "select 1 from staging.fx_rates where currency = %s and rate_date <= %s::date limit 1", [currency, str(day)]
+def _has_rate(settings: Settings, connection: Connection, currency: str, day: object) -> bool:
+    """Whether an amount of a day can be converted: its currency has a rate, and so has the reporting currency where rates are worth in another."""
+    rules = settings.rules
+    needed = {currency, rules.reporting_currency} - {rules.rates_currency or rules.reporting_currency}
+    if currency == rules.reporting_currency:
+        return True
+    rated = connection.execute(
+        "select count(distinct currency) as n from staging.fx_rates where currency = any(%s) and rate_date <= %s::date",
+        [sorted(needed), str(day)],
     ).fetchone()
-    return found is not None
+    return rated is not None and rated["n"] == len(needed)
 
 
 def _open_batch(connection: Connection, run_id: int | None, source: str, entity: str, rows_quarantined: int = 0) -> int:

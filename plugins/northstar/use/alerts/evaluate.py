@@ -315,7 +315,7 @@ def _describe_alert(settings: Settings, channels: Channels, marts: Marts, addres
     """An alert in words: what, how much, since when, what contributes most, where to look."""
     entry, rule = marts.catalogue().get(notice["metric_id"]), _rule(notice)
     unit = (rule and rule.get("unit")) or (entry["unit"] if entry else "count")
-    currency = settings.rules.reporting_currency
+    currency = marts.currency
     lines = [
         f"{notice['event'].upper()}, {notice['severity']}: {_title(notice)}",
         f"  rule {notice['rule']}: {notice['says']}",

@@ -19,7 +19,11 @@ def as_text(explanation: Explanation) -> str:
     when = f"{row['period_start']:%Y-%m-%d %H:%M}" if row["grain"] == "hour" else f"{row['period_start']:%Y-%m-%d}"
     place = row["application"] + (f", {row['segment']}={row['segment_value']}" if row["segment"] else "")
     state = "complete" if row["is_complete"] else "still open"
-    value = f"null: {row['null_reason']}" if row["value"] is None else f"{format_number(row['value'])} {metric['unit']}"
+    value = (
+        f"null: {row['null_reason']}"
+        if row["value"] is None
+        else f"{format_number(row['value'])} {metric['currency'] or metric['unit']}"
+    )
     lines = [
         f"{metric['metric_id']}, {row['grain']} of {when}, {place}",
         "",

@@ -189,13 +189,16 @@ def restatements_table(data_frame: pd.DataFrame, metric: str = "mrr", applicatio
     if not is_offered(application=application, metric=metric):
         return html.Div(UNKNOWN, role="alert")
     frame = painter().marts.frame(
-        "select r.*, m.unit from metric_restatements as r join metrics as m using (metric_id) where r.metric_id = %(metric)s "
+        "select r.*, m.unit, o.rules ->> 'reporting_currency' as old_currency, n.rules ->> 'reporting_currency' as new_currency "
+        "from metric_restatements as r join metrics as m using (metric_id) left join certificates as o on r.old_version = o.published_version "
+        "left join certificates as n on r.new_version = n.published_version where r.metric_id = %(metric)s "
         "and r.application = %(application)s order by new_version desc, period_start desc, segment, segment_value limit 500",
         metric=metric, application=application,
     )  # fmt: skip
+    currency = painter().marts.currency
     rows = [
         {"period": period(r["period_start"], r["grain"], painter().marts.calendar), "grain": r["grain"], "segment": r["segment_value"] or "total",
-         "old value": format_value(r["old_value"], r["unit"]), "new value": why_link(format_value(r["new_value"], r["unit"]), Place(
+         "old value": format_value(r["old_value"], r["unit"], r["old_currency"] or currency), "new value": why_link(format_value(r["new_value"], r["unit"], r["new_currency"] or currency), Place(
              r["metric_id"], r["grain"], r["period_start"], r["application"], r["segment"], r["segment_value"]) if r["periods"] is None else None), "from version": r["old_version"],
          "to version": r["new_version"], "reason": restatement_reasons(r)}
         for r in frame.to_dict("records")

@@ -133,7 +133,8 @@ def _restatement(marts: Marts, background: Background, row: Row) -> dict[str, ob
     unit = background.metric["unit"]
     return {
         "old_version": row["old_version"], "new_version": row["new_version"], "reason": restatement_reasons(row),
-        "old": format_value(row["old_value"], unit, marts.currency), "new": format_value(row["new_value"], unit, marts.currency),
+        "old": format_value(row["old_value"], unit, row["old_currency"] or marts.currency),
+        "new": format_value(row["new_value"], unit, row["new_currency"] or marts.currency),
     }  # fmt: skip
 
 

@@ -180,7 +180,7 @@ class _Maker:
         if application not in self.marts.applications():
             raise NorthstarError(f"no application {application!r}; there are {', '.join(self.marts.applications())}")
         self.content = contents()[name]
-        self.currency, self.calendar = settings.rules.reporting_currency, settings.rules.calendar
+        self.currency, self.calendar = self.marts.currency, settings.rules.calendar
         self.images: dict[str, bytes] = {}
 
     def report(self) -> Report:
@@ -368,14 +368,15 @@ class _Maker:
             return None
         grains = [g for g in GRAINS if g != "hour"]
         frame = self.marts.frame(
-            "select r.*, m.unit, count(*) over () as total from metric_restatements as r join metrics as m using (metric_id) "
+            "select r.*, m.unit, t.rules ->> 'reporting_currency' as old_currency, count(*) over () as total "
+            "from metric_restatements as r join metrics as m using (metric_id) left join certificates as t on r.old_version = t.published_version "
             "where r.new_version > %(since)s and r.application = %(application)s and r.segment = '' and r.grain = any(%(grains)s) "
             "and m.level in ('1', '2') order by m.level, r.metric_id, r.period_start desc limit %(limit)s",
             since=self.since_version, application=self.application, grains=grains, limit=RESTATEMENTS,
         )  # fmt: skip
         rows = frame.to_dict("records")
         lines = [
-            f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'], self.calendar)}: {format_value(r['old_value'], r['unit'], self.currency)} became "
+            f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'], self.calendar)}: {format_value(r['old_value'], r['unit'], r['old_currency'] or self.currency)} became "
             f"{format_value(r['new_value'], r['unit'], self.currency)} ({restatement_reasons(r)}, version {r['new_version']})"
             for r in rows
         ]  # fmt: skip

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from northstar.base.clock import LENGTHS
-from northstar.base.formats import format_value
+from northstar.base.formats import format_amount
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import (
     BAD,
@@ -39,7 +39,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     opening = closing - sum(amount for _, amount in steps)
     names = ["opening", *(name for name, _ in steps), "closing"]
     values = [opening, *(amount for _, amount in steps), closing]
-    texts = [format_value(value, "money") for value in values]
+    texts = [format_amount(value, marts.currency) for value in values]
     catalogue = marts.catalogue()
     # the churned is past, the other movements are called as they are
     of_steps = [f"{'churned' if name == 'churn' else name}_mrr" for name in MOVEMENTS]

@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from northstar.base.formats import format_value
+from northstar.base.formats import format_amount
 from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import (
@@ -39,7 +39,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         return empty_figure(f"no MRR by {panel['segment']} for {application}")
     values = list(frame["segment_value"])
     ends_of = [
-        f"{format_value(o, 'money')} → {format_value(c, 'money')}"
+        f"{format_amount(o, marts.currency)} → {format_amount(c, marts.currency)}"
         for o, c in zip(frame["opening_mrr"], frame["closing_mrr"], strict=True)
     ]
     paths = [
@@ -59,7 +59,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         amounts = [float(amount) for amount in frame[f"{step}_mrr"]]
         if not any(amounts):
             continue
-        name, texts = step.replace("_", " "), [format_value(amount, "money") for amount in amounts]
+        name, texts = step.replace("_", " "), [format_amount(amount, marts.currency) for amount in amounts]
         figure.add_trace(
             go.Bar(
                 x=with_second_line(values, ends_of), y=amounts, name=name, customdata=[list(pair) for pair in zip(texts, paths, strict=True)], marker={"color": COLOURS[number]},

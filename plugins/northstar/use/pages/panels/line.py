@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.formats import SUFFIXES, format_value
+from northstar.contract.codes import minor_digits
 from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, escape_labels, share, without_values
 from northstar.use.why import series_path
@@ -92,9 +93,9 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
 
 
 def _hover(currency: str, unit: str, suffix_words: str = "") -> str:
-    number = {"money": ",.2f", "count": ",.0f", "percent": ",.1f"}.get(unit, ",.2f")
+    digits = minor_digits(currency) if unit == "money" else {"count": 0, "percent": 1}.get(unit, 2)
     suffix = f" {currency}" if unit == "money" else SUFFIXES.get(unit, "")
-    return f"%{{y:{number}}}{suffix}" + (f" {suffix_words}" if suffix_words else "")
+    return f"%{{y:,.{digits}f}}{suffix}" + (f" {suffix_words}" if suffix_words else "")
 
 
 def _has_begun(marts: Marts, point: LinePoint, catalogue: dict[str, Metric]) -> bool:
