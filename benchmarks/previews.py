@@ -38,7 +38,7 @@ def published_company(home: str | None):
     with tempfile.TemporaryDirectory(prefix="northstar-previews-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)
         settings = load_settings(Path(directory) / "home")
-        simulate(Path(directory) / "source")
+        simulate(Path(directory) / "source", end=parse_time(AS_OF), rare_cases=True)
         try:
             job.run(settings, "nightly", parse_time(AS_OF), str(Path(directory) / "source"))
             yield settings

@@ -68,9 +68,9 @@ def test_what_does_not_depend_on_time_reads_nothing_that_does(manifest):
         }
         timed -= {nodes[i]["name"] for i in resting}
         assert timed <= {"periods", "fx_daily"}, unique_id
-        assert "as_of()" not in nodes[unique_id]["raw_code"] and "run_context" not in nodes[unique_id]["raw_code"], (
-            unique_id
-        )
+        # which items stop counting by time alone under `count_past_due: 3` is found where an hour looks for changes (macros/incremental)
+        text = re.sub(r"{% if days %}.*?{% endif %}", "", nodes[unique_id]["raw_code"], flags=re.DOTALL)
+        assert "as_of()" not in text and "run_context" not in text, unique_id
     assert len(resting) > 60
 
 

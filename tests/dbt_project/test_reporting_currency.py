@@ -12,7 +12,7 @@ from northstar.use.explain.text import as_text
 from northstar.use.headline import headline_rows
 from northstar.use.marts import Marts
 from northstar.use.reports.make import make_report
-from tests.support import empty, run, select, silent, utc, write_rows
+from tests.support import empty, query_as, run, select, silent, utc, write_rows
 
 MARCH, APRIL = utc("2025-03-05T00:00:00"), utc("2025-03-05T01:00:00")
 
@@ -126,6 +126,8 @@ def test_a_late_rate_of_the_reporting_currency_restates_what_it_converts(story):
 
 def test_rates_in_another_currency_than_is_said_stop_the_publish(story, tmp_path):
     settings, _ = story
-    with pytest.raises(NorthstarError, match=r"a rate of 1\.25 for EUR, in which the rates are said to be worth: .* rates_currency in northstar\.yml"):  # fmt: skip
+    with pytest.raises(NorthstarError, match=r"also failed: .*fx_rates\.rates_are_in_the_stated_currency"):
         run(replace(settings, rules=Rules(reporting_currency="EUR")), write_rows(tmp_path, ROWS), APRIL, "hourly")
+    (check,) = query_as(settings, "transformer", "select sample from audit.checks where check_name = 'rates_are_in_the_stated_currency' and failing_rows > 0")  # fmt: skip
+    assert "a rate of 1.25 for EUR, in which the rates are said to be worth: " in check["sample"][0]["message"]
     assert by_month(settings, "mrr")[0] == "37500"

@@ -110,7 +110,7 @@ def random_companies(seed: int) -> dict:
     for number in range(COMPANIES):
         applications = tuple(sorted(chance.sample(sorted(ACCOUNT_TYPES), chance.randint(1, 2))))
         company = generate_company(seed=seed * 1000 + number, months=2 if number == 0 else 1, accounts=chance.randint(12, 45),
-                       applications=applications, end=END, monitored_days=chance.randint(1, 3))  # fmt: skip
+                       applications=applications, end=END, monitored_days=chance.randint(1, 3), rare_cases=number < 4)  # fmt: skip
         rates = company.tables["fx_rates"] if rates is None else rates
         for entity, table in company.tables.items():
             if entity != "fx_rates":

@@ -8,7 +8,7 @@ from tests.support import northstar
 
 
 def test_on_its_first_day_the_demonstration_company_has_the_alerts_that_were_planted(tmp_path):
-    company = generate_company(incidents=INCIDENTS)
+    company = generate_company(incidents=INCIDENTS, rare_cases=True)
     with home() as settings:
         alerts = open_alerts(settings, company, tmp_path / "source")
         rows = list_notices(settings)

@@ -98,7 +98,13 @@ def test_a_wheel_has_every_file_of_the_package_and_of_the_project_and_no_other(w
         for folder in ("dags", "dbt_project", "expectations", "mappings")
         for name in below(ROOT / folder)
     }
-    beside = {"plugins/airflow_local_settings.py", "plugins/.airflowignore", "docs/runbooks.md", "docs/semantics.md"}
+    beside = {
+        "plugins/airflow_local_settings.py",
+        "plugins/northstar_plugin.py",
+        "plugins/.airflowignore",
+        "docs/runbooks.md",
+        "docs/semantics.md",
+    }
     assert carried == expected | beside
 
 

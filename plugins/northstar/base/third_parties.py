@@ -20,6 +20,8 @@ CRASHED_MESSAGES = ("server closed the connection unexpectedly", "Connection ref
 OPTIONS_REFUSED_MESSAGE = "unsupported startup parameter"
 # of Postgres, for several statements where only one is allowed
 SEVERAL_STATEMENTS_MESSAGE = "cannot insert multiple commands"
+# of Arrow, for a csv in which nothing follows the header, not even the end of its line
+NO_ROWS_MESSAGE = "Empty CSV file"
 
 
 def _chain(exc: BaseException | None) -> Iterator[BaseException]:
@@ -113,3 +115,8 @@ def explain_unreadable(exc: BaseException, encoding: str, max_line_bytes: int) -
     if _mentions(exc, "Parquet magic bytes", "not a parquet", "Not a parquet", "not a Parquet"):
         return "not a parquet file, or cut short; deliver it again"
     return " ".join(str(exc).replace("\x00", " ").split())[:200] or type(exc).__name__
+
+
+def has_no_rows(exc: BaseException) -> bool:
+    """Whether Arrow says that a csv has no rows after its header."""
+    return _mentions(exc, NO_ROWS_MESSAGE)

@@ -15,6 +15,7 @@ from northstar.demo.books.incidents import incidents as list_incidents
 from northstar.demo.books.truth import truth
 from northstar.demo.incidents import Incident, plant
 from northstar.demo.operations import TableRow
+from northstar.demo.rare_cases import add_rare_cases
 from northstar.demo.times import instants, moments_from, season
 from northstar.demo.writing import write_entity
 
@@ -106,6 +107,7 @@ class CompanyOptions(TypedDict, total=False):
     end: datetime
     monitored_days: int
     incidents: int
+    rare_cases: bool
 
 
 def generate_company(
@@ -116,11 +118,13 @@ def generate_company(
     end: datetime = END,
     monitored_days: int = 60,
     incidents: int = 0,
+    rare_cases: bool = False,
 ) -> Company:
     """Simulate a company, with its source tables; none of their rows are flawed yet.
 
     accounts: people who register within `months` months before `end`, over all applications. monitored_days: how far back
-    machines were watched. incidents: how many to plant in the last hours (northstar.demo.incidents). Raises NorthstarError for fewer than 10 accounts, no months, or an application that it does not know.
+    machines were watched. incidents: how many to plant in the last hours (northstar.demo.incidents). rare_cases: with one of each thing
+    that happens seldom (northstar.demo.rare_cases). Raises NorthstarError for fewer than 10 accounts, no months, or an application that it does not know.
     """
     if accounts < 10 or months < 1:
         raise NorthstarError(f"a company needs 10 accounts and 1 month or more, not {accounts} and {months}")
@@ -136,6 +140,8 @@ def generate_company(
         operations.changes,
     ):  # fmt: skip
         generate(company)
+    if rare_cases:
+        add_rare_cases(company)
     planted = plant(company, incidents)
     company.incidents = list_incidents(company.tables, planted, company.end)
     return company

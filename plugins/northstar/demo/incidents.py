@@ -88,7 +88,7 @@ def _failing_payments(company: "Company", application: str) -> pd.Timestamp:
     # whoever pays meanwhile fails as well
     meanwhile = (charges.application == application) & (charges.created_at >= times[0])
     charges.loc[meanwhile, ["status", "failure_code"]] = ["failed", "processor_down"]
-    _append(company, "charges", [
+    append_rows(company, "charges", [
         model | {"charge_id": f"ch_in_{application}_{n}", "payment_id": f"pay_in_{application}_{n}", "status": "failed",
                  "failure_code": "processor_down", "created_at": at, "updated_at": at}
         for n, at in enumerate(times)
@@ -100,7 +100,7 @@ def _guessed_passwords(company: "Company", application: str) -> pd.Timestamp:
     events = company.tables["events"]
     model = events[(events.event_name == "user.login") & (events.application == application)].iloc[-1].to_dict()
     times = _times(company, timedelta(minutes=40), timedelta(seconds=12), 14)
-    _append(company, "events", [
+    append_rows(company, "events", [
         model | {"event_id": f"ev_in_{application}_{n}", "event_name": "user.login_failed", "occurred_at": at, "received_at": at,
                  "session_id": f"s_in_{application}", "consent": True}
         for n, at in enumerate(times)
@@ -111,13 +111,13 @@ def _guessed_passwords(company: "Company", application: str) -> pd.Timestamp:
 def _breach(company: "Company", application: str) -> pd.Timestamp:
     [at] = _times(company, timedelta(minutes=50), timedelta(0), 1)
     row: TableRow = {"security_event_id": f"se_in_{application}", "application": application, "kind": "breach", "severity": "critical", "occurred_at": at}  # fmt: skip
-    _append(company, "security_events", [row])
+    append_rows(company, "security_events", [row])
     return at
 
 
 def _crashes(company: "Company", application: str) -> pd.Timestamp:
     times = _times(company, timedelta(minutes=30), timedelta(minutes=3), 4)
-    _append(company, "error_events", [
+    append_rows(company, "error_events", [
         {"error_id": f"er_in_{application}_{n}", "application": application, "service": "worker", "level": "fatal", "fingerprint": "fp_incident",
          "is_user_facing": True, "occurred_at": at}
         for n, at in enumerate(times)
@@ -148,7 +148,7 @@ def _busy_machine(company: "Company", application: str) -> pd.Timestamp:
 
 def _failing_requests(company: "Company", application: str) -> pd.Timestamp:
     times = _times(company, timedelta(minutes=50), timedelta(seconds=7), 420)
-    _append(
+    append_rows(
         company,
         "api_requests",
         [_request(application, n, at, 503 if n % 2 else 200, 140.0) for n, at in enumerate(times)],
@@ -160,7 +160,9 @@ def _slow_requests(company: "Company", application: str) -> pd.Timestamp:
     # within five minutes of the clock
     begin = (pd.Timestamp(company.end) - timedelta(minutes=20)).floor("5min")
     times = [begin + timedelta(seconds=4 * n) for n in range(60)]
-    _append(company, "api_requests", [_request(application, 1000 + n, at, 200, 9000.0) for n, at in enumerate(times)])
+    append_rows(
+        company, "api_requests", [_request(application, 1000 + n, at, 200, 9000.0) for n, at in enumerate(times)]
+    )
     return begin
 
 
@@ -176,11 +178,11 @@ def _many_tickets(company: "Company", application: str) -> pd.Timestamp:
     begin = (pd.Timestamp(company.end) - timedelta(minutes=40)).floor("30min")
     begin = max(begin, pd.Timestamp(company.people.created_at.min()))
     times = [begin + timedelta(seconds=60 + 40 * n) for n in range(14)]
-    _append(company, "tickets", [
+    append_rows(company, "tickets", [
         model | {"ticket_id": f"ti_in_{application}_{n}", "category": "bug", "status": "open", "merged_into_ticket_id": None, "created_at": at, "updated_at": at}
         for n, at in enumerate(times)
     ])  # fmt: skip
-    _append(company, "ticket_events", [
+    append_rows(company, "ticket_events", [
         {"ticket_event_id": f"te_in_{application}_{n}", "ticket_id": f"ti_in_{application}_{n}", "event_type": "created", "actor_type": "customer", "occurred_at": at}
         for n, at in enumerate(times)
     ])  # fmt: skip
@@ -216,7 +218,8 @@ def _times(company: "Company", before_end: timedelta, apart: timedelta, count: i
     return [begin + number * apart for number in range(count)]
 
 
-def _append(company: "Company", entity: str, rows: list[TableRow]) -> None:
+def append_rows(company: "Company", entity: str, rows: list[TableRow]) -> None:
+    """Add rows to a company's table, with its columns and their types; what a row does not name is empty."""
     table = company.tables[entity]
     more = pd.DataFrame(rows).reindex(columns=table.columns)
     for column in table.columns:

@@ -219,7 +219,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
         from northstar.demo.company import INCIDENTS, simulate
 
         progress("simulating the demonstration company ...")
-        simulate(demo, end=parse_time(None), incidents=INCIDENTS)
+        simulate(demo, end=parse_time(None), incidents=INCIDENTS, rare_cases=True)
     # if something is published, the pages start together with Airflow
     has_started = start_services(settings, progress, with_pages=newest_published_run(settings) is not None)
     progress(f"Airflow is up after {time.monotonic() - started:.0f} s")

@@ -39,7 +39,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from northstar.base import exact_json
 from northstar.base.errors import FileFailed, NorthstarError, SourceDown
-from northstar.base.third_parties import explain_unreadable
+from northstar.base.third_parties import explain_unreadable, has_no_rows
 from northstar.connections.find import Connection
 from northstar.contract import entities
 from northstar.extract.sources import archives
@@ -285,7 +285,7 @@ class Reading:
                     ),
                 )
             except pa.ArrowInvalid as exc:
-                if "Empty CSV file" in str(exc):
+                if has_no_rows(exc):
                     # no line after the header, nor an end of that
                     return
                 raise
