@@ -88,7 +88,7 @@ def test_no_command_holds_what_the_warehouse_holds(fat, tmp_path):
     commands = [
         ["doctor"], ["status"], ["quarantine", "list"], ["quarantine", "show", "1"], ["quarantine", "replay"], ["rotate-key"],
         ["erase", "--account-id", ACCOUNT], ["backup", "--to", str(tmp_path / "backup"), "--secrets", str(tmp_path / "kept.json")], ["maintain"], ["setup"], ["sources", "list"],
-        ["hold", "--because", "of a test"], ["hold", "--end"], ["quarantine", "accept", "--entity", "charges", "--because", "of a test"],
+        ["hold", "--because", "of a test"], ["release"], ["quarantine", "accept", "--entity", "charges", "--because", "of a test"],
     ]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="northstar-test-") as elsewhere:
         # not below pytest's own private directory: the server may run as another user

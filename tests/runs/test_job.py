@@ -273,16 +273,14 @@ def test_while_publishing_is_held_runs_do_all_but_publish_and_the_next_one_after
     assert main(["rollback", "--hold", "wrong rates", *home]) == 0
     assert "version 3 is published" in capsys.readouterr().out
     write_rows(source, {"charges": [charge("held")]}, "more")
-    with pytest.raises(
-        NorthstarError, match=r"publishing is held since .*: wrong rates; `northstar hold --end` ends it"
-    ):
+    with pytest.raises(NorthstarError, match=r"publishing is held since .*: wrong rates; `northstar release` ends it"):
         run(settings, source, AS_OF, "hourly")
     assert max(r["published_version"] for r in select(settings, "select published_version from publications")) == 3
     main(["status", *home])
     assert "held        publishing is held since" in capsys.readouterr().out
-    assert main(["hold", "--because", "again", *home]) == 1
-    assert main(["hold", "--end", *home]) == 0
-    assert main(["hold", "--end", *home]) == 1
+    assert main(["hold", "--why", "again", *home]) == 1
+    assert main(["release", *home]) == 0
+    assert main(["release", *home]) == 1
     assert "publishing is not held" in capsys.readouterr().err
     assert run(settings, source, AS_OF, "hourly") == 4
     assert select(settings, "select count(*) as n from fct_payments where charge_id = 'cheld'") == [{"n": 1}]

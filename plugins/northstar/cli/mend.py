@@ -49,10 +49,15 @@ def register(command: Command) -> None:
     )
     sub = command("rollback", _rollback, "publish an earlier version again")
     sub.add_argument("--to", type=int, metavar="VERSION", help="the version to go back to (default: the previous one)")
-    sub.add_argument("--hold", metavar="WHY", help="then publish nothing until `northstar hold --end`, for this reason")
-    sub = command("hold", _hold, "keep runs from publishing until the hold ends; they still land, build and audit")
-    sub.add_argument("--because", default="", help="the reason; every run that is held repeats it")
-    sub.add_argument("--end", action="store_true", help="end the hold: the next run publishes")
+    sub.add_argument("--hold", metavar="WHY", help="then publish nothing until `northstar release`, for this reason")
+    sub = command(
+        "hold", _hold, "keep runs from publishing until `northstar release`; they still land, build and audit"
+    )
+    sub.add_argument(
+        "--why", "--because", dest="because", default="", help="the reason; every run that is held repeats it"
+    )
+    sub.add_argument("--by", help="who decided it (default: the user who is logged in)")
+    sub = command("release", _release, "end a hold: the next run publishes")
     sub.add_argument("--by", help="who decided it (default: the user who is logged in)")
     sub = command(
         "unlock",
@@ -124,10 +129,15 @@ def _rollback(arguments: argparse.Namespace) -> None:
 
 
 def _hold(arguments: argparse.Namespace) -> None:
-    from northstar.runs.hold import end_hold, hold
+    from northstar.runs.hold import hold
 
-    settings = load_settings(arguments.home)
-    print(end_hold(settings, arguments.by) if arguments.end else hold(settings, arguments.because, arguments.by))
+    print(hold(load_settings(arguments.home), arguments.because, arguments.by))
+
+
+def _release(arguments: argparse.Namespace) -> None:
+    from northstar.runs.hold import end_hold
+
+    print(end_hold(load_settings(arguments.home), arguments.by))
 
 
 def _unlock(arguments: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # on how many tries one that fails is exactly the share that payment_failure_rate's target names
 TRIES_OF_A_FAILURE = 20
+TICKETS_OF_AN_HOUR = 3
 
 
 def add_rare_cases(company: "Company") -> None:
@@ -68,7 +69,10 @@ def _returns(company: "Company", day: pd.Timestamp) -> None:
 
 
 def _tickets(company: "Company", day: pd.Timestamp) -> None:
-    """A ticket of normal priority that was escalated, had a note before its first reply, and was solved twice; and one of the last whole hour."""
+    """A ticket of normal priority that was escalated, had a note before its first reply, and was solved twice; and some of the last whole hour.
+
+    The latter are more than the usual three deviations above the mean, and too few for an alert.
+    """
     account_id = _person(company, "asks", "web", "customer", day - timedelta(days=10))
     end = pd.Timestamp(company.end)
     last = end.floor("h") - timedelta(minutes=30)
@@ -80,8 +84,11 @@ def _tickets(company: "Company", day: pd.Timestamp) -> None:
         "ticket_id": "ti_rare", "account_id": account_id, "application": "web", "channel": "email", "category": "billing", "priority": "normal",
         "status": "solved", "requester_email": "asks@example.com", "subject": "Help", "created_at": day, "updated_at": day + timedelta(hours=9),
     }  # fmt: skip
-    newest = ticket | {"ticket_id": "ti_rare_newest", "status": "open", "created_at": last, "updated_at": last}
-    append_rows(company, "tickets", [ticket, newest])
+    newest = [
+        ticket | {"ticket_id": f"ti_rare_newest_{n}", "status": "open", "created_at": last, "updated_at": last}
+        for n in range(TICKETS_OF_AN_HOUR)
+    ]
+    append_rows(company, "tickets", [ticket, *newest])
     events: list[TableRow] = [
         {
             "ticket_event_id": f"te_rare_{n}",
@@ -92,7 +99,16 @@ def _tickets(company: "Company", day: pd.Timestamp) -> None:
         }
         for n, (kind, actor, after) in enumerate(story)
     ]
-    events.append({"ticket_event_id": "te_rare_newest", "ticket_id": "ti_rare_newest", "event_type": "created", "actor_type": "customer", "occurred_at": last})  # fmt: skip
+    events += [
+        {
+            "ticket_event_id": f"te_rare_newest_{n}",
+            "ticket_id": row["ticket_id"],
+            "event_type": "created",
+            "actor_type": "customer",
+            "occurred_at": last,
+        }
+        for n, row in enumerate(newest)
+    ]
     append_rows(company, "ticket_events", events)
     answered = day + timedelta(hours=20)
     # of speed alone: no score of the support as a whole

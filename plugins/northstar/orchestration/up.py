@@ -254,7 +254,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
             "no nightly run is owed (`make run FRESH=1` starts one anyway)"
         )
         if words := describe_hold(settings):
-            progress(f"{words} (`northstar hold --end`)")
+            progress(f"{words} (`northstar release`)")
     for dag_id in (
         "hourly_refresh",
         "evaluate_alerts",

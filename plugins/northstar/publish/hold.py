@@ -18,4 +18,4 @@ def describe_hold(connection: Connection) -> str | None:
 def require_no_hold(connection: Connection) -> None:
     """Raise NorthstarError while publishing is held."""
     if words := describe_hold(connection):
-        raise NorthstarError(f"{words}; `northstar hold --end` ends it")
+        raise NorthstarError(f"{words}; `northstar release` ends it")

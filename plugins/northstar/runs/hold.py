@@ -24,7 +24,7 @@ def hold(settings: Settings, because: str, by: str | None = None) -> str:
         connection.execute(
             "insert into audit.holds (because, by_whom) values (%s, %s)", [because.strip(), by or getpass.getuser()]
         )
-    return "publishing is held: runs still land, build and audit, but publish nothing until `northstar hold --end`"
+    return "publishing is held: runs still land, build and audit, but publish nothing until `northstar release`"
 
 
 def end_hold(settings: Settings, by: str | None = None) -> str:
