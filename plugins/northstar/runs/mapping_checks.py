@@ -21,6 +21,7 @@ NEED_A_RUN = {
     "events_are_fresh": "the moment of a run",
     "rates_are_recent": "the moment of a run",
     "every_currency_in_use_has_a_rate": "the company's own currency",
+    "rates_are_in_the_stated_currency": "the currency that the rates are said to be worth in",
 }
 # what Postgres has under other names
 MACROS = (
