@@ -257,15 +257,32 @@ def test_no_role_of_the_job_can_do_what_an_administrator_can(built, role):
         assert not any(row.values()) and groups.fetchall() == []
 
 
-def test_nothing_runs_with_the_rights_of_its_maker(built):
+def test_nothing_runs_with_the_rights_of_its_maker_but_what_shows_rows_and_may_only_read(built):
     with db.connect(built, "owner") as connection:
         definers = connection.execute(
-            "select oid::regprocedure::text from pg_proc where prosecdef and pronamespace not in ('pg_catalog'::regnamespace)"
+            "select proname, pronamespace::regnamespace::text as schema, proowner::regrole::text as owner, proconfig, "
+            "has_function_privilege('bi_reader', oid, 'execute') as is_open, has_function_privilege('loader', oid, 'execute') as is_public "
+            "from pg_proc where prosecdef and pronamespace not in ('pg_catalog'::regnamespace)"
+        ).fetchall()
+        maker = connection.execute("select rolcanlogin, rolsuper, rolcreaterole, rolcreatedb from pg_roles where rolname = 'explainer'").fetchone()  # fmt: skip
+        writable = connection.execute(
+            "select c.oid::regclass::text as name from pg_class as c where relkind in ('r', 'p', 'v', 'm') and relnamespace != 'pg_catalog'::regnamespace "
+            "and has_table_privilege('explainer', c.oid, 'insert, update, delete, truncate, trigger')"
         ).fetchall()
         views = connection.execute(
             "select relname, reloptions from pg_class where relkind = 'v' and relnamespace in ('marts'::regnamespace, 'marts_history'::regnamespace, 'marts_at_version'::regnamespace)"
         ).fetchall()
-    assert definers == []
+    assert {(d["schema"], d["owner"], *d["proconfig"], d["is_public"]) for d in definers} == {
+        ("explain", "explainer", "search_path=pg_catalog, pg_temp", False)
+    }
+    assert {d["proname"] for d in definers if d["is_open"]} == {
+        "models",
+        "value_of",
+        "rows_of",
+        "parts_of",
+        "landed_of",
+    }
+    assert not any(maker.values()) and writable == []
     # whoever reads the view needs the right to read what it reads
     assert {"metric_values", "readable_versions", "fct_payments"} <= {v["relname"] for v in views}
     assert all(v["reloptions"] == ["security_invoker=true"] for v in views)
