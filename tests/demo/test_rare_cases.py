@@ -33,8 +33,7 @@ def test_each_rule_has_the_row_that_it_is_about(tables):
     gaps = [since - until for until, since in zip(items.valid_to.dropna(), items.valid_from.tail(2), strict=True)]
     assert gaps == [timedelta(days=1), timedelta(hours=10)]
     kinds = list(rare(tables, "ticket_events", "ticket_event_id").event_type)
-    assert kinds[:6] == ["created", "internal_note", "escalated", "public_reply", "solved", "solved"]
-    assert rare(tables, "tickets", "ticket_id").iloc[1].created_at == pd.Timestamp("2026-03-01T06:30:00Z")
+    assert kinds == ["created", "internal_note", "escalated", "public_reply", "solved", "solved"]
     assert rare(tables, "survey_responses", "response_id").question.tolist() == ["speed"]
     events = rare(tables, "events", "event_id")
     assert set(events[events.session_id == "s_rare"].channel) == {"web", "mobile_app"}

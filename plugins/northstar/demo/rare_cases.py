@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 
 # on how many tries one that fails is exactly the share that payment_failure_rate's target names
 TRIES_OF_A_FAILURE = 20
-TICKETS_OF_AN_HOUR = 3
 
 
 def add_rare_cases(company: "Company") -> None:
-    """Add one of each to a company, as far as it has the applications and tables; some weeks before its end, or in its last whole day and hour."""
+    """Add one of each to a company, as far as it has the applications and tables; some weeks before its end, or in its last whole day."""
     day = pd.Timestamp(company.end).normalize() - timedelta(days=40)
     if "subscriptions" in company.tables and "web" in company.applications:
         _returns(company, day)
@@ -69,13 +68,8 @@ def _returns(company: "Company", day: pd.Timestamp) -> None:
 
 
 def _tickets(company: "Company", day: pd.Timestamp) -> None:
-    """A ticket of normal priority that was escalated, had a note before its first reply, and was solved twice; and some of the last whole hour.
-
-    The latter are more than the usual three deviations above the mean, and too few for an alert.
-    """
+    """A ticket of normal priority that was escalated, had a note before its first reply, and was solved twice."""
     account_id = _person(company, "asks", "web", "customer", day - timedelta(days=10))
-    end = pd.Timestamp(company.end)
-    last = end.floor("h") - timedelta(minutes=30)
     story: list[tuple[str, str, timedelta]] = [
         ("created", "customer", timedelta(0)), ("internal_note", "agent", timedelta(minutes=10)), ("escalated", "agent", timedelta(minutes=30)),
         ("public_reply", "agent", timedelta(hours=2)), ("solved", "agent", timedelta(hours=5)), ("solved", "agent", timedelta(hours=9)),
@@ -84,11 +78,7 @@ def _tickets(company: "Company", day: pd.Timestamp) -> None:
         "ticket_id": "ti_rare", "account_id": account_id, "application": "web", "channel": "email", "category": "billing", "priority": "normal",
         "status": "solved", "requester_email": "asks@example.com", "subject": "Help", "created_at": day, "updated_at": day + timedelta(hours=9),
     }  # fmt: skip
-    newest = [
-        ticket | {"ticket_id": f"ti_rare_newest_{n}", "status": "open", "created_at": last, "updated_at": last}
-        for n in range(TICKETS_OF_AN_HOUR)
-    ]
-    append_rows(company, "tickets", [ticket, *newest])
+    append_rows(company, "tickets", [ticket])
     events: list[TableRow] = [
         {
             "ticket_event_id": f"te_rare_{n}",
@@ -98,16 +88,6 @@ def _tickets(company: "Company", day: pd.Timestamp) -> None:
             "occurred_at": day + after,
         }
         for n, (kind, actor, after) in enumerate(story)
-    ]
-    events += [
-        {
-            "ticket_event_id": f"te_rare_newest_{n}",
-            "ticket_id": row["ticket_id"],
-            "event_type": "created",
-            "actor_type": "customer",
-            "occurred_at": last,
-        }
-        for n, row in enumerate(newest)
     ]
     append_rows(company, "ticket_events", events)
     answered = day + timedelta(hours=20)
