@@ -118,6 +118,14 @@ def release_before(settings, release: str = "f3e08e4") -> None:
         connection.execute("alter role bi_reader set search_path = marts")
 
 
+@pytest.fixture
+def private():
+    """The umask: what the command line sets for itself and what it starts."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def warehouse():
     """An empty warehouse; `tests.support.empty` makes it so again."""

@@ -1,7 +1,6 @@
 """Airflow for real: the services start, the schedule runs both DAGs, everything stops without a trace."""
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -66,14 +65,6 @@ from northstar.base.settings import load_settings
 
 start_services(load_settings(sys.argv[1]))
 """
-
-
-@pytest.fixture
-def private():
-    """What the command line sets for itself and what it starts."""
-    before = os.umask(0o077)
-    yield
-    os.umask(before)
 
 
 @pytest.mark.timeout(1800)

@@ -1,7 +1,5 @@
 """A night with Spark through Airflow's own scheduler, with the lake in an object store: its task is tried again when the driver dies."""
 
-import os
-
 import pytest
 
 from northstar.base.clock import parse_time
@@ -16,14 +14,6 @@ from tests.warehouse.test_lake_store import store
 
 __all__ = ["store"]
 TASK = "build.build_wide_models"
-
-
-@pytest.fixture
-def private():
-    """What the command line sets for itself and what it starts."""
-    before = os.umask(0o077)
-    yield
-    os.umask(before)
 
 
 @pytest.mark.timeout(1800)

@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 from northstar.base.errors import NorthstarError, PassingError
@@ -14,6 +12,7 @@ from northstar.privacy.details import forget_details
 from northstar.runs.turns import command_turn
 from northstar.warehouse import lake
 from northstar.warehouse.lake_store import DamagedFile
+from tests.object_store import object_store
 from tests.support import empty, utc
 from tests.warehouse.test_lake import counting, event, in_lake, in_table, land, land_many, opened
 
@@ -23,22 +22,9 @@ BUCKET = "company"
 @pytest.fixture(scope="module")
 def store():
     """A client of the server, for what happens in the bucket beside the lake."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        # those of another server
-        S3FileSystem.clear_instance_cache()
-        client = boto3.client("s3")
-        client.create_bucket(Bucket=BUCKET)
+    with object_store(BUCKET) as client:
         client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
         yield client
-    S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture

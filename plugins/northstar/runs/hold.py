@@ -16,7 +16,7 @@ from northstar.warehouse.setup import bootstrap
 def hold(settings: Settings, because: str, by: str | None = None) -> str:
     """Begin a hold; returns a line that says so. Raises NorthstarError without a reason, and when publishing is held already."""
     if not because.strip():
-        raise NorthstarError("a hold needs a reason: give it with --because; every run that is held repeats it")
+        raise NorthstarError("a hold needs a reason: give it with --why; every run that is held repeats it")
     bootstrap(settings)
     with command_turn(settings, "hold") as number, db.connect(settings, "publisher") as connection:
         turn_lock.keep(connection, number)

@@ -2,9 +2,7 @@
 
 import json
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
@@ -13,6 +11,7 @@ from northstar.extract.landing.source import land_source
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.files import storage_options
 from northstar.warehouse import db
+from tests.object_store import object_store
 from tests.support import empty, silent
 
 HEADER = "account_id,account_type,created_at,updated_at\n"
@@ -21,18 +20,8 @@ ROW = "{},customer,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n"
 
 @pytest.fixture(scope="module")
 def bucket():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        store = boto3.client("s3")
-        store.create_bucket(Bucket="lake")
-        yield store
-    server.stop()
+    with object_store("lake") as client:
+        yield client
 
 
 def put(store, key, text):

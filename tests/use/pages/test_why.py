@@ -8,14 +8,14 @@ import pytest
 from flask import Flask
 
 from northstar.base.formats import format_value
-from northstar.use.behind import BEING_BUILT, NOT_RECORDED, find_behind
 from northstar.use.explain.explanation import explain
 from northstar.use.explain.recorded import record_queries
 from northstar.use.marts import Marts
 from northstar.use.pages.app import read_pages
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.why import add_why
-from northstar.use.why import Place, find_background, parse_moment
+from northstar.use.why.background import Place, find_background, parse_moment
+from northstar.use.why.rows import BEING_BUILT, NOT_RECORDED, find_behind
 from northstar.warehouse import db
 from tests.support import select, utc
 

@@ -35,7 +35,7 @@ from northstar.use.pages.links import page_path, slug
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure, why_link
 from northstar.use.pages.why import add_why
-from northstar.use.why import Place
+from northstar.use.why.background import Place
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
 from northstar.warehouse.rows import Row
 

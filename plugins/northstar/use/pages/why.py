@@ -12,14 +12,14 @@ from flask.typing import ResponseReturnValue
 
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_change, format_value
-from northstar.use.behind import Behind, find_behind
 from northstar.use.changes import describe_amount
 from northstar.use.explain.explanation import Rows, Side
 from northstar.use.explain.text import describe_landed, format_number, tidy, verdict
-from northstar.use.mart_rows import MartRows, find_rows
 from northstar.use.marts import Marts
 from northstar.use.pages.links import page_path
-from northstar.use.why import Background, Place, certificate_of, find_background, parse_moment
+from northstar.use.why.background import Background, Place, certificate_of, find_background, parse_moment
+from northstar.use.why.mart_rows import MartRows, find_rows
+from northstar.use.why.rows import Behind, find_behind
 from northstar.use.words import ZONES, null_words, period, restatement_reasons, title_of
 from northstar.warehouse.rows import Row
 

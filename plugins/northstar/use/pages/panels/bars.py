@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from northstar.base.formats import SUFFIXES, format_value
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, Panel, caption, escape_labels, without_values
-from northstar.use.why import Place
+from northstar.use.why.background import Place
 from northstar.use.words import period
 
 

@@ -14,7 +14,7 @@ from northstar.use.pages.panels.drawing import (
     caption,
     without_values,
 )
-from northstar.use.why import Place
+from northstar.use.why.background import Place
 from northstar.use.words import period
 
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn", "fx")

@@ -3,7 +3,6 @@
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_amount
-from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import (
     BARS,
@@ -15,6 +14,7 @@ from northstar.use.pages.panels.drawing import (
     with_second_line,
     without_values,
 )
+from northstar.use.why.mart_rows import rows_path
 from northstar.use.words import period
 
 STEPS = ("new", "reactivation", "expansion", "transferred_in", "contraction", "churned", "transferred_out", "fx")

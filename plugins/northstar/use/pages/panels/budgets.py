@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, Panel, caption, empty_figure
-from northstar.use.why import Place
+from northstar.use.why.background import Place
 from northstar.use.words import title_of
 
 BUDGET_DAYS = 30

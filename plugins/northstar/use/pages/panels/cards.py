@@ -10,7 +10,7 @@ from dash import html
 from northstar.base.formats import compute_change, format_change, format_value
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, why_link
-from northstar.use.why import Place
+from northstar.use.why.background import Place
 from northstar.use.words import ZONES, period, title_of, what_to_land
 
 

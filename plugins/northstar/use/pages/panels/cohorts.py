@@ -3,9 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import Panel, without_values
+from northstar.use.why.mart_rows import rows_path
 
 # the metric that stands on what keeps an account in a cohort
 MEASURES = {"activity": "mau", "paying": "mrr"}

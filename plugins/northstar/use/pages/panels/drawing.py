@@ -10,7 +10,7 @@ from dash import html
 
 from northstar.base.escaping import plotly_label
 from northstar.use.marts import Marts
-from northstar.use.why import Place
+from northstar.use.why.background import Place
 from northstar.use.words import what_to_land
 
 # the most lines, bars and flows of a panel: more are hard to read, and the others are in the marts

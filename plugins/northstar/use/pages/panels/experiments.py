@@ -4,9 +4,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_value
-from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, escape_labels, with_second_line
+from northstar.use.why.mart_rows import rows_path
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:

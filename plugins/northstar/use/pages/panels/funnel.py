@@ -3,9 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import COLOURS, Panel, caption, empty_figure, with_second_line
+from northstar.use.why.mart_rows import rows_path
 from northstar.use.words import period
 
 # why a stage has no visitors, not even none

@@ -11,7 +11,7 @@ from northstar.base.formats import SUFFIXES, format_value
 from northstar.contract.codes import minor_digits
 from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, escape_labels, share, without_values
-from northstar.use.why import series_path
+from northstar.use.why.background import series_path
 from northstar.use.words import period, title_of
 
 # the share of a period that has to be over before its value is drawn: three tickets in a month's first hours are no fall

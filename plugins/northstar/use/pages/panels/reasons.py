@@ -3,9 +3,9 @@
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_value
-from northstar.use.mart_rows import rows_path
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, escape_labels
+from northstar.use.why.mart_rows import rows_path
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TypedDict
 from urllib.parse import urlencode
 
@@ -166,8 +165,7 @@ def certificate_of(marts: Marts) -> Certificate:
 def _rows(marts: Marts, text: str, place: Place | None, **more: object) -> list[Row]:
     parameters: dict[str, object] = {**(vars(place) if place else {}), **more}
     used = {name: value for name, value in parameters.items() if f"%({name})s" in text}
-    rows: list[Row] = marts.frame(text, **used).to_dict("records")
-    return rows
+    return marts.rows(text, **used)
 
 
 def parse_moment(text: str) -> datetime:
@@ -177,10 +175,3 @@ def parse_moment(text: str) -> datetime:
     except ValueError as exc:
         raise NorthstarError(f"{text[:40]!r} is no period's start, such as 2026-03-01") from exc
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def change_of(value: Value, earlier: Value | None) -> Decimal | None:
-    """The difference to the period before; None where one of them has no value."""
-    if earlier is None or value["value"] is None or earlier["value"] is None:
-        return None
-    return value["value"] - earlier["value"]

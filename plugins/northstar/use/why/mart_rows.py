@@ -42,18 +42,18 @@ def find_rows(marts: Marts, mart: str, chosen: dict[str, str]) -> MartRows:
     unknown = sorted(set(chosen) - set(MARTS[mart]))
     if unknown or not chosen:
         raise NorthstarError(f"rows of {mart} are chosen by {', '.join(MARTS[mart])}")
-    described = marts.frame(
+    described = marts.rows(
         "select coalesce(obj_description(c.oid, 'pg_class'), '') as mart, a.attname as name, coalesce(col_description(c.oid, a.attnum), '') as description "
         "from pg_class as c join pg_attribute as a on a.attrelid = c.oid where c.oid = to_regclass(%(mart)s) and a.attnum > 0 and not a.attisdropped "
         "order by a.attnum", mart=f"marts.{mart}",
-    ).to_dict("records")  # fmt: skip
+    )  # fmt: skip
     names = [row["name"] for row in described if not row["name"].startswith("_")]
     condition = " and ".join(f"{name}::text = %({name})s" for name in chosen)
     # dates and times are compared as this role writes them: ISO, in UTC
-    rows: list[Row] = marts.frame(
+    rows = marts.rows(
         f"select {', '.join(names)}, count(*) over () as all_rows from {mart} where {condition} order by {', '.join(MARTS[mart])} limit {ROWS}",
         **chosen,
-    ).to_dict("records")
+    )
     if not rows:
         raise NorthstarError(f"{mart} has no row with {', '.join(f'{n} {v}' for n, v in chosen.items())}")
     descriptions = {row["name"]: row["description"] for row in described}

@@ -10,7 +10,7 @@ from northstar.use.explain.explanation import Library, Side, contributions_by_id
 from northstar.use.explain.recorded import ReaderByFunctions
 from northstar.use.explain.rows import Cell
 from northstar.use.marts import Marts
-from northstar.use.why import Background, Place
+from northstar.use.why.background import Background, Place
 from northstar.warehouse import db
 from northstar.warehouse.rows import fetch_one
 
