@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import quote
 
 from psycopg.types.json import Jsonb
 
@@ -110,7 +111,8 @@ def warehouse_url(settings: Settings) -> str:
     """The address of the warehouse for SQLAlchemy, as the transformer."""
     url = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
     # the checks aggregate millions of rows, which takes seconds in memory and a minute on disk
-    options = "options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4"
+    zone = quote(settings.rules.reporting_time_zone, safe="")
+    options = f"options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4%20-c%20timezone%3D{zone}"
     return url + ("&" if "?" in url else "?") + options
 
 

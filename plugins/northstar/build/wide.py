@@ -97,6 +97,10 @@ def hand_over(settings: Settings, run: Run, progress: Progress) -> list[str]:
     store = open_store(settings)
     if store is None:
         raise NorthstarError("spark reads the lake: give `lake` in operations.yml a directory as well")
+    if settings.rules.reporting_time_zone != "UTC":
+        raise NorthstarError(
+            f"spark counts days in UTC, and reporting_time_zone is {settings.rules.reporting_time_zone}: remove `wide_engine` from operations.yml"
+        )
     work = settings.home / "wide" / f"run-{run['run_id']}"
     work.mkdir(mode=0o700, parents=True)
     try:

@@ -270,11 +270,17 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
 
 
 def _add_hashes(connection: Connection, query: sql.Composable, content: Content, sign: int) -> Content:
+    # the text of a time is that of UTC in every certificate
+    zone = connection.info.parameter_status("TimeZone") or "UTC"
+    if zone != "UTC":
+        connection.execute("set timezone = 'UTC'")
     sums = fetch_one(
         connection.execute(
             sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
         )
     )
+    if zone != "UTC":
+        connection.execute(sql.SQL("set timezone = {}").format(sql.Literal(zone)))
     return {
         "rows": content["rows"] + sign * sums["rows"],
         "hash": str((int(content["hash"]) + sign * int(sums["total"])) % MODULUS),

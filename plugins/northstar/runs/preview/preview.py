@@ -10,10 +10,12 @@ find_rows           the accounts or rows behind the largest differences
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC
 from decimal import Decimal
 
 from pydantic import Field
 
+from northstar.base.clock import show_utc
 from northstar.base.config_files import Section, read_config_file
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
@@ -132,7 +134,7 @@ def preview(
     """
     with db.translate_driver_errors(settings), build_beside(settings, against, select, progress) as scratch:
         result = Preview(
-            scratch.base["published_version"], scratch.base["as_of"].isoformat(),
+            scratch.base["published_version"], scratch.base["as_of"].astimezone(UTC).isoformat(),
             {name: sorted(causes) for name, causes in sorted(scratch.changed.items())}, sorted(scratch.built),
         )  # fmt: skip
         if scratch.built or scratch.removed or scratch.is_against_older:
@@ -179,7 +181,7 @@ def _compare(connection: Connection, scratch: Scratch, result: Preview) -> None:
 def _unknown(scratch: Scratch, unknown: list[str]) -> str:
     newest = scratch.version["published_version"]
     told = (
-        f"version {scratch.base['published_version']} is of {scratch.base['as_of']:%Y-%m-%d %H:%M} and compared with what version {newest} would be: "
+        f"version {scratch.base['published_version']} is of {show_utc(scratch.base['as_of'])} and compared with what version {newest} would be: "
         "what landed or changed between the two differs too, and core no longer has the rows behind the differences"
     )
     if scratch.base_manifest is None:

@@ -342,7 +342,7 @@ def _give_way(settings: Settings, version: Row) -> Iterator[list[Handle]]:
     Raises NorthstarError if that has happened.
     """
     is_over, has_yielded = threading.Event(), threading.Event()
-    with reuse_connections(None) as handles:
+    with reuse_connections(None, settings.rules.reporting_time_zone) as handles:
 
         def watch() -> None:
             with db.connect(settings, "transformer", autocommit=True) as connection:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from northstar.base.errors import NorthstarError
 from northstar.build.definitions import Definition, Measure, Metric, Part
 
 MONTHS = {"month": 1, "quarter": 3, "year": 12}
-DAYS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
+DAYS = {"day": timedelta(days=1), "week": timedelta(days=7)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Cell:
             return replace(self, segment="", segment_value="")
         cell = self
         if period == "previous":
-            return replace(cell, period_start=_add_months(cell.period_start, -MONTHS[cell.grain]) if cell.grain in MONTHS else cell.period_start - DAYS[cell.grain])  # fmt: skip
+            return replace(cell, period_start=_before(cell.period_start, cell.grain))
         if period.endswith("year_before"):
             cell = replace(cell, period_start=_add_months(cell.period_start, -12))
         if period == "month_before":
@@ -323,6 +323,13 @@ def _number(value: Decimal | None) -> exp.Expr:
 def literal(value: str) -> str:
     """A text as a SQL literal."""
     return exp.Literal.string(value).sql(dialect="postgres")
+
+
+def _before(moment: datetime, grain: str) -> datetime:
+    if grain == "hour":
+        # by the clock, two hours of a day may have one name
+        return (moment.astimezone(UTC) - timedelta(hours=1)).astimezone(moment.tzinfo)
+    return _add_months(moment, -MONTHS[grain]) if grain in MONTHS else moment - DAYS[grain]
 
 
 def _add_months(moment: datetime, months: int) -> datetime:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from dash import dcc, html
 
-from northstar.base.clock import Calendar
+from northstar.base.clock import Calendar, show_utc
 from northstar.base.formats import format_value
 from northstar.build.lineage import METRIC, Lineage, Origin
 from northstar.use.lineage.text import by_relation
@@ -24,7 +24,7 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
                         className="northstar-banner northstar-warning")  # fmt: skip
     parts = [
         html.Span(
-            f"Version {published.version:,}, published {published.published_at:%Y-%m-%d %H:%M} UTC, data up to {published.as_of:%Y-%m-%d %H:%M} UTC"
+            f"Version {published.version:,}, published {show_utc(published.published_at)}, data up to {show_utc(published.as_of)}"
         )
     ]
     warnings = [f"Late: {'; '.join(late)}."] if (late := marts.broken_promises(now or datetime.now(UTC))) else []
