@@ -91,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.home)
     version = job.run(
-        settings, arguments.mode, parse_time(arguments.as_of), arguments.source_dir, progress, arguments.mapping,
+        settings, arguments.mode, parse_time(arguments.as_of, settings.rules.calendar.zone), arguments.source_dir, progress, arguments.mapping,
         approved_by=arguments.by if arguments.approve else None,
     )  # fmt: skip
     progress(f"published version {version}")
@@ -101,8 +101,10 @@ def _run(arguments: argparse.Namespace) -> None:
 def _backfill(arguments: argparse.Namespace) -> None:
     from northstar.runs.backfill import backfill
 
+    settings = load_settings(arguments.home)
+    start, end = (parse_time(text, settings.rules.calendar.zone) for text in (arguments.start, arguments.end))
     version = backfill(
-        load_settings(arguments.home), parse_time(arguments.start), parse_time(arguments.end), arguments.reason, arguments.by,
+        settings, start, end, arguments.reason, arguments.by,
         sources=arguments.source, source_dir=arguments.source_dir, mapping=arguments.mapping,
         with_reading=not arguments.no_reading, progress=progress,
     )  # fmt: skip
@@ -127,6 +129,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from northstar.use.reports.store import list_reports, read_report
 
     settings = load_settings(arguments.home)
+    zone = settings.rules.calendar.zone
     if arguments.report == "list":
         rows = list_reports(settings)
         print(table(rows) if rows else "no report has been made yet")
@@ -135,7 +138,10 @@ def _report(arguments: argparse.Namespace) -> None:
         html, text = read_report(settings, int(arguments.report))
     else:
         report_id, report = make_and_keep(
-            settings, arguments.report, parse_time(arguments.as_of) if arguments.as_of else None, arguments.application
+            settings,
+            arguments.report,
+            parse_time(arguments.as_of, zone) if arguments.as_of else None,
+            arguments.application,
         )
         html, text = report.standalone(), report.text
     if arguments.html:

@@ -80,6 +80,12 @@ def session_options(settings: Settings, role: str) -> dict[str, str]:
     return options | ({"timezone": settings.rules.reporting_time_zone} if role in IN_REPORTING_ZONE else {})
 
 
+def count_days_in(connection: Connection, zone: str) -> None:
+    """Have a session count days by the clock of a time zone."""
+    if connection.info.parameter_status("TimeZone") != zone:
+        connection.execute("select set_config('timezone', %s, false)", [zone])
+
+
 def uri(settings: Settings, role: str = "loader", database: str | None = None) -> str:
     """The postgresql:// address of the warehouse for `role` ('owner' is the administrator); starts the embedded server.
 

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import jinja2
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
+from northstar.base.clock import show_utc
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_change, format_value
 from northstar.use.changes import describe_amount
@@ -28,6 +30,7 @@ TEMPLATES = jinja2.Environment(
     autoescape=True,
     undefined=jinja2.StrictUndefined,
 )
+TEMPLATES.filters["show_utc"] = show_utc
 TEMPLATES.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
 # columns of a row that are shown beside what it contributes, and characters of each
 COLUMNS, CHARACTERS = 5, 60
@@ -40,11 +43,13 @@ def add_why(server: Flask, marts: Callable[[], Marts]) -> None:
     """Let the server answer for a number's background, and for the rows behind it. marts: gives what is read."""
 
     def background(metric: str) -> ResponseReturnValue:
-        return _answer(lambda: show_background(marts(), find_background(marts(), _place(metric))))
+        return _answer(
+            lambda: show_background(marts(), find_background(marts(), _place(metric, marts().calendar.zone)))
+        )
 
     def behind(metric: str) -> ResponseReturnValue:
         def show() -> str:
-            found = find_background(marts(), _place(metric))
+            found = find_background(marts(), _place(metric, marts().calendar.zone))
             return show_behind(marts(), found, find_behind(marts(), found))
 
         return _answer(show)
@@ -69,10 +74,10 @@ def _answer(show: Callable[[], str]) -> ResponseReturnValue:
         )
 
 
-def _place(metric: str) -> Place:
+def _place(metric: str, zone: ZoneInfo) -> Place:
     given = {name: request.args.get(name, "") for name in NAMES}
     return Place(
-        metric, given["grain"], parse_moment(given["period"]), given["application"] or "all", given["segment"], given["value"]
+        metric, given["grain"], parse_moment(given["period"], zone), given["application"] or "all", given["segment"], given["value"]
     )  # fmt: skip
 
 
@@ -112,7 +117,7 @@ def _state(background: Background) -> str:
         words += (
             f": it counts what follows within {background.metric['window_days']} days"
             if is_over and background.metric["window_days"]
-            else f": its period ends on {value['period_end']:%Y-%m-%d %H:%M} UTC"
+            else f": its period ends on {show_utc(value['period_end'])}"
         )
     if value["value"] is None:
         words = f"no value: {null_words(value['null_reason'] or '')} ({words})"
