@@ -8,6 +8,7 @@ import re
 import string
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import quote
@@ -64,6 +65,7 @@ def run_audit(
 
     Raises CheckFailed naming the first error-level check that failed, with its numbers and rows.
     """
+    settings = _in_time_zone_of(settings, run_id)
     values = _run_values(settings, run_id)
     results: list[CheckResult] = []
     for boundary in boundaries:
@@ -80,6 +82,17 @@ def run_audit(
         results += boundary_results
     _record(settings, run_id, boundaries, results)
     return _verdict(results, progress)
+
+
+def _in_time_zone_of(settings: Settings, run_id: int) -> Settings:
+    """The settings, with the time zone by which the run's models count days: `northstar verify` builds by those of a certificate."""
+    with db.connect(settings, "transformer") as connection:
+        row = connection.execute(
+            "select rules ->> 'reporting_time_zone' as zone from core.run_context where run_id = %s", [run_id]
+        ).fetchone()
+    if row is None or row["zone"] is None:
+        return settings
+    return replace(settings, rules=settings.rules.model_copy(update={"reporting_time_zone": row["zone"]}))
 
 
 def _run_values(settings: Settings, run_id: int) -> dict[str, str]:

@@ -29,9 +29,7 @@ class Cell:
     @property
     def period_end(self) -> datetime:
         """The period's end (exclusive)."""
-        if self.grain in MONTHS:
-            return _add_months(self.period_start, MONTHS[self.grain])
-        return self.period_start + DAYS[self.grain]
+        return _add_periods(self.period_start, self.grain, 1)
 
     def shift(self, period: str, as_of: datetime) -> "Cell":
         """The cell that the words `previous`, `month_before`, `year_before`, `last_month`, `last_month_of_year_before` and `whole` of an explanation mean."""
@@ -39,7 +37,7 @@ class Cell:
             return replace(self, segment="", segment_value="")
         cell = self
         if period == "previous":
-            return replace(cell, period_start=_before(cell.period_start, cell.grain))
+            return replace(cell, period_start=_add_periods(cell.period_start, cell.grain, -1))
         if period.endswith("year_before"):
             cell = replace(cell, period_start=_add_months(cell.period_start, -12))
         if period == "month_before":
@@ -325,11 +323,11 @@ def literal(value: str) -> str:
     return exp.Literal.string(value).sql(dialect="postgres")
 
 
-def _before(moment: datetime, grain: str) -> datetime:
+def _add_periods(moment: datetime, grain: str, number: int) -> datetime:
     if grain == "hour":
         # by the clock, two hours of a day may have one name
-        return (moment.astimezone(UTC) - timedelta(hours=1)).astimezone(moment.tzinfo)
-    return _add_months(moment, -MONTHS[grain]) if grain in MONTHS else moment - DAYS[grain]
+        return (moment.astimezone(UTC) + timedelta(hours=number)).astimezone(moment.tzinfo)
+    return _add_months(moment, number * MONTHS[grain]) if grain in MONTHS else moment + number * DAYS[grain]
 
 
 def _add_months(moment: datetime, months: int) -> datetime:
