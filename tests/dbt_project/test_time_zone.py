@@ -10,6 +10,7 @@ import pytest
 from northstar.base.settings import Rules
 from northstar.runs import job
 from northstar.runs.preview.preview import preview
+from northstar.runs.preview.text import as_text
 from northstar.runs.verify import verify
 from northstar.use.explain.explanation import explain
 from northstar.use.explain.recorded import record_queries
@@ -210,10 +211,15 @@ def test_a_late_row_restates_the_days_that_it_lies_in(story):
 
 
 def test_a_preview_shows_what_the_zone_would_change(story):
-    _, _, previewed, _ = story
-    assert set(previewed.changed.values().__iter__().__next__()) == {"setting"}
-    print("PREVIEW", previewed.metrics[:3], previewed.marts)
-    assert previewed.is_different
+    settings, _, previewed, _ = story
+    assert set(map(tuple, previewed.changed.values())) == {("setting",)} and len(previewed.changed) > 100
+    cash = next(m.counts for m in previewed.metrics if m.counts["metric_id"] == "cash_collected")
+    # the first day of UTC begins on the evening before in New York
+    assert cash["first_period"] == utc("2025-01-01T00:00:00") and cash["last_period"] == utc("2025-11-04T05:00:00")
+    assert cash["grains"] == ["day", "month", "quarter", "week", "year"] and cash["appeared"] and cash["vanished"]
+    assert {b.note for b in previewed.behind} == {"since only one of the two versions has this period"}
+    text = as_text(previewed)
+    assert "others (setting)" in text.splitlines()[0] and "2024-12-31 19:00" in text
 
 
 def test_readers_have_the_clock_of_the_published_version(story):

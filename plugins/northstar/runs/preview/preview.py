@@ -38,7 +38,7 @@ from northstar.use.explain.rows import Cell
 from northstar.use.lineage.readers import find_readers, read_catalogue
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.past import SETTING as PAST_SETTING
-from northstar.warehouse.rows import Connection, Row
+from northstar.warehouse.rows import Connection, Row, fetch_one
 
 EXPLAINED = 5
 ROWS = 5
@@ -193,6 +193,12 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
     """The accounts or rows that add something else to a value's numerator or denominator than before."""
     cell = Cell(value["grain"], value["period_start"], value["application"], value["segment"], value["segment_value"])
     as_of = scratch.version["as_of"]
+    period = "(select from {}.dim_periods where grain = %(grain)s and period_start = %(period_start)s)"
+    is_in_both = (
+        f"select exists {period.format('marts')} and exists {period.format(scratch.schema_of('dim_periods'))} as yes"
+    )
+    if not fetch_one(connection.execute(is_in_both, dict(value)))["yes"]:
+        return [RowsBehind(value, "value", "", 0, [], "since only one of the two versions has this period")]
     old = Library(dict(scratch.old.compiled), as_of)
     new = Library({**scratch.old.compiled, **scratch.compiled}, as_of)
     reader = DirectReader(connection)
