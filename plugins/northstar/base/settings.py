@@ -154,7 +154,8 @@ class Rules(Section):
     def _is_a_time_zone(cls, given: str) -> str:
         if given == "UTC":
             return given
-        known = available_timezones()
+        # the time of whichever machine, and of none
+        known = available_timezones() - {"localtime", "Factory"}
         if given not in known:
             near = nearest_zones(given, known)
             raise ValueError(
@@ -411,6 +412,18 @@ def private_umask() -> Iterator[None]:
         yield
     finally:
         os.umask(original_umask)
+
+
+def require_days_of_utc(settings: Settings) -> None:
+    """Raise NorthstarError where Spark would build days that are not the company's.
+
+    Its session and Java's clock are in UTC, and so are the facts that both engines are asked for before a build.
+    """
+    zone = settings.rules.reporting_time_zone
+    if settings.operations.wide_engine == "spark" and zone != "UTC":
+        raise NorthstarError(
+            f"Spark counts days in UTC, and `reporting_time_zone` is {zone}: remove `wide_engine` from operations.yml, so that Postgres builds all models"
+        )
 
 
 def load_settings(home: str | Path | None = None) -> Settings:

@@ -51,7 +51,7 @@ class Published:
     # the currency of its amounts; None where its certificate is gone
     currency: str | None
     # by whose clock its days begin; None where its certificate is gone
-    time_zone: str | None
+    time_zone: str | None = None
 
     @property
     def is_of_earlier_time(self) -> bool:
