@@ -211,7 +211,7 @@ def test_a_late_row_restates_the_days_that_it_lies_in(story):
 
 
 def test_a_preview_shows_what_the_zone_would_change(story):
-    settings, _, previewed, _ = story
+    _, _, previewed, _ = story
     assert set(map(tuple, previewed.changed.values())) == {("setting",)} and len(previewed.changed) > 100
     cash = next(m.counts for m in previewed.metrics if m.counts["metric_id"] == "cash_collected")
     # the first day of UTC begins on the evening before in New York
