@@ -195,11 +195,12 @@ def record_restatements(
     if fetch_one(connection.execute("select exists (select from other_periods) as any"))["any"]:
         connection.execute(SHOWN_PERIODS.format(version=version))
         connection.execute("analyze shown_periods")
-        # where every day is another one these are millions of periods; the planner expects hundreds, and looks each up: minutes instead of seconds
-        connection.execute("set local enable_nestloop = off")
         periods = "shown_periods"
     as_of = f"timestamptz '{previous_publication['as_of'].isoformat()}'"
     connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of, periods=periods)}")
+    if periods == "shown_periods":
+        # where every day is another one these are millions of periods; the planner expects hundreds, and looks each up: minutes instead of seconds
+        connection.execute("set local enable_nestloop = off")
     connection.execute(f"insert into restated {SERIES.format(as_of=as_of, periods=periods)}")
     connection.execute("set local enable_nestloop = on")
     restated_count: int = fetch_one(connection.execute("select count(*) as n from restated"))["n"]
