@@ -128,7 +128,7 @@ class Desk:
         Raises Refused for a version that cannot be read, for an answer that takes too long, and when too many are asked for at once.
         """
         if not self._turns.acquire(timeout=WAIT_SECONDS):
-            raise Refused("too_much", "too many questions at once; ask again in a moment")
+            raise Refused("busy", "too many questions at once; ask again in a moment")
         connection: Connection | None = None
         try:
             connection, reading = self._begin(scopes, version, is_apart)
