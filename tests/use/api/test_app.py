@@ -3,6 +3,7 @@
 import csv
 import io
 from decimal import Decimal
+from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
@@ -34,7 +35,7 @@ QUESTIONS = {
 }  # fmt: skip
 TABLES = [path for path in QUESTIONS if not path.endswith(("{metric}", "explain", "status"))]
 # what no parameter may lead to
-HOSTILE = ("' or 1=1 --", "1; drop table marts.metrics", "$(id)", "../../etc/passwd", "%s%s%(x)s", "\0", "\u202e", "x" * 5_000, "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "-1", "99999999999999999999", "{}", "")  # fmt: skip
+HOSTILE = ("' or 1=1 --", "%s%s%(x)s", "\0", "x" * 5_000, "1; drop table marts.metrics", "$(id)", "../../etc/passwd", "\u202e", "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "-1", "99999999999999999999", "{}", "")  # fmt: skip
 
 
 def ask(client, path, query=None, **more):
@@ -161,11 +162,12 @@ def test_no_parameter_leads_anywhere_else(client, stranger, built):
             # the statement is the caller's own; a link's are in test_access
             if parameter["name"] in ("sql", "link", "signature"):
                 continue
-            for text in HOSTILE:
+            # all of them for one question, some for each: most of what refuses them is the same
+            for text in HOSTILE if path.endswith("values") else HOSTILE[:4]:
                 given = dict(part.split("=", 1) for part in QUESTIONS[path][0].split("&") if part)
                 target = path.replace("{metric}", "mrr")
                 if parameter["in"] == "path":
-                    target = path.replace("{metric}", text.replace("/", "%2F") or "-")
+                    target = path.replace("{metric}", quote(text, safe="") or "-")
                 else:
                     given[parameter["name"]] = text
                 answer = client.get(target, params=given)
