@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from decimal import Decimal
 from urllib.parse import quote
 
@@ -10,10 +11,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from northstar.base.exact_json import dumps
+from northstar.base.settings import ROOT
 from northstar.use.answers import shapes
 from northstar.use.answers.plain import plain
 from northstar.use.answers.reading import Desk
+from northstar.use.answers.refusals import REASONS
 from northstar.use.answers.values import compare_periods, list_values
+from northstar.use.api.app import STATUSES
+from northstar.use.api.links import sign
 from northstar.use.api.problems import MEDIA_TYPE
 from northstar.warehouse import db
 from tests.support import select
@@ -200,3 +205,23 @@ def test_a_body_is_json_with_a_statement_and_nothing_more(client):
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"):
         assert client.request(method, "/v1/metrics").status_code == 405
     assert client.post("/v1/metrics").status_code == 405
+
+
+def test_what_the_page_asks_is_answered(client, stranger, access):
+    page = (ROOT / "docs" / "api.md").read_text()
+    table = page.split("## What can be asked")[1].split("\n## ")[0]
+    addresses = re.findall(r"^\| `(/v1/[^`]+)`", table, re.MULTILINE)
+    assert {address.partition("?")[0].replace("/mrr", "/{metric}") for address in addresses} == set(QUESTIONS)
+    for address in addresses:
+        assert client.get(address).status_code == 200, address
+    signed = re.findall(r'northstar api link add "(/v1/[^"]+)"', page)
+    assert len(signed) == 2
+    for target in signed:
+        # as a spreadsheet asks
+        answer = stranger.get(sign(access, target, 1), headers={"User-Agent": "Mozilla/5.0 (compatible; GoogleDocs)"})
+        assert answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/csv")
+    reasons = page.split("## Refusals")[1].split("\n## ")[0]
+    assert {(reason, int(code)) for reason, code in re.findall(r"^\| `(\w+)` \| (?:\d+, )*(\d+)", reasons, re.MULTILINE)} >= {
+        (reason, status) for reason, status in STATUSES.items() if reason not in ("too_much",)
+    }  # fmt: skip
+    assert set(re.findall(r"^\| `(\w+)` \|", reasons, re.MULTILINE)) == set(REASONS)
