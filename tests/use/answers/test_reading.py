@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from northstar.use.answers import reading as reading_module
 from northstar.use.answers.changes import list_restatements, what_changed
 from northstar.use.answers.customers import list_customers
 from northstar.use.answers.explanation import explain
@@ -108,3 +109,15 @@ def test_a_reading_changes_nothing_and_leaves_nothing(built):
     finally:
         desk.close()
     assert kept.closed
+
+
+def test_callers_statements_do_not_keep_others_waiting(desk, built, monkeypatch):
+    monkeypatch.setattr(reading_module, "WAIT_SECONDS", 0.05)
+    with desk.reading(is_apart=True), desk.reading(is_apart=True):
+        with pytest.raises(Refused) as refused, desk.reading(is_apart=True):
+            pass
+        assert refused.value.reason == "busy"
+        with desk.reading() as reading:
+            assert get_value(reading, "mrr").provenance.version == 1
+    with desk.reading(is_apart=True) as reading:
+        assert run_query(reading, "select 1").rows == [[1]]

@@ -2,17 +2,23 @@
 
 import csv
 import io
+import re
 from decimal import Decimal
+from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter
 
 from northstar.base.exact_json import dumps
+from northstar.base.settings import ROOT
 from northstar.use.answers import shapes
 from northstar.use.answers.plain import plain
 from northstar.use.answers.reading import Desk
+from northstar.use.answers.refusals import REASONS
 from northstar.use.answers.values import compare_periods, list_values
+from northstar.use.api.app import STATUSES
+from northstar.use.api.links import sign
 from northstar.use.api.problems import MEDIA_TYPE
 from northstar.warehouse import db
 from tests.support import select
@@ -34,7 +40,7 @@ QUESTIONS = {
 }  # fmt: skip
 TABLES = [path for path in QUESTIONS if not path.endswith(("{metric}", "explain", "status"))]
 # what no parameter may lead to
-HOSTILE = ("' or 1=1 --", "1; drop table marts.metrics", "$(id)", "../../etc/passwd", "%s%s%(x)s", "\0", "\u202e", "x" * 5_000, "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "-1", "99999999999999999999", "{}", "")  # fmt: skip
+HOSTILE = ("' or 1=1 --", "%s%s%(x)s", "\0", "x" * 5_000, "1; drop table marts.metrics", "$(id)", "../../etc/passwd", "\u202e", "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "-1", "99999999999999999999", "{}", "")  # fmt: skip
 
 
 def ask(client, path, query=None, **more):
@@ -161,11 +167,12 @@ def test_no_parameter_leads_anywhere_else(client, stranger, built):
             # the statement is the caller's own; a link's are in test_access
             if parameter["name"] in ("sql", "link", "signature"):
                 continue
-            for text in HOSTILE:
+            # all of them for one question, some for each: most of what refuses them is the same
+            for text in HOSTILE if path.endswith("values") else HOSTILE[:4]:
                 given = dict(part.split("=", 1) for part in QUESTIONS[path][0].split("&") if part)
                 target = path.replace("{metric}", "mrr")
                 if parameter["in"] == "path":
-                    target = path.replace("{metric}", text.replace("/", "%2F") or "-")
+                    target = path.replace("{metric}", quote(text, safe="") or "-")
                 else:
                     given[parameter["name"]] = text
                 answer = client.get(target, params=given)
@@ -198,3 +205,23 @@ def test_a_body_is_json_with_a_statement_and_nothing_more(client):
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"):
         assert client.request(method, "/v1/metrics").status_code == 405
     assert client.post("/v1/metrics").status_code == 405
+
+
+def test_what_the_page_asks_is_answered(client, stranger, access):
+    page = (ROOT / "docs" / "api.md").read_text()
+    table = page.split("## What can be asked")[1].split("\n## ")[0]
+    addresses = re.findall(r"^\| `(/v1/[^`]+)`", table, re.MULTILINE)
+    assert {address.partition("?")[0].replace("/mrr", "/{metric}") for address in addresses} == set(QUESTIONS)
+    for address in addresses:
+        assert client.get(address).status_code == 200, address
+    signed = re.findall(r'northstar api link add "(/v1/[^"]+)"', page)
+    assert len(signed) == 2
+    for target in signed:
+        # as a spreadsheet asks
+        answer = stranger.get(sign(access, target, 1), headers={"User-Agent": "Mozilla/5.0 (compatible; GoogleDocs)"})
+        assert answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/csv")
+    reasons = page.split("## Refusals")[1].split("\n## ")[0]
+    assert {(reason, int(code)) for reason, code in re.findall(r"^\| `(\w+)` \| (?:\d+, )*(\d+)", reasons, re.MULTILINE)} >= {
+        (reason, status) for reason, status in STATUSES.items() if reason not in ("too_much",)
+    }  # fmt: skip
+    assert set(re.findall(r"^\| `(\w+)` \|", reasons, re.MULTILINE)) == set(REASONS)

@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
@@ -23,8 +23,10 @@ Scope = Literal["metrics", "rows", "customers", "sql"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 # answers that are made at the same time: each has a connection of its own, and others wait
 CONNECTIONS = 6
+# callers' own statements at the same time, of these: others are not kept waiting by slow ones
+APART = 2
 # how long one statement of an answer may take, and how long an answer waits for its turn
-STATEMENT_SECONDS, WAIT_SECONDS = 20, 20
+STATEMENT_SECONDS, WAIT_SECONDS = 20, 5
 # the most rows that an answer reads
 ROWS = 50_000
 # versions whose catalogue is kept
@@ -114,7 +116,8 @@ class Desk:
 
     def __init__(self, settings: Settings, connections: int = CONNECTIONS, seconds: float = STATEMENT_SECONDS):
         self.settings, self.seconds = settings, seconds
-        self._turns, self._lock = threading.BoundedSemaphore(connections), threading.Lock()
+        self._turns, self._apart = threading.BoundedSemaphore(connections), threading.BoundedSemaphore(APART)
+        self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._known: OrderedDict[tuple[object, ...], Known] = OrderedDict()
 
@@ -127,19 +130,21 @@ class Desk:
         is_apart: on a connection of its own, which is closed afterwards: a caller's own statement may leave something in its session.
         Raises Refused for a version that cannot be read, for an answer that takes too long, and when too many are asked for at once.
         """
-        if not self._turns.acquire(timeout=WAIT_SECONDS):
-            raise Refused("busy", "too many questions at once; ask again in a moment")
-        connection: Connection | None = None
-        try:
-            connection, reading = self._begin(scopes, version, is_apart)
-            yield reading
-        except psycopg.errors.QueryCanceled as exc:
-            raise Refused(
-                "too_much", f"the answer takes longer than {self.seconds:g} s: ask for less at a time"
-            ) from exc
-        finally:
-            self._end(connection, is_apart)
-            self._turns.release()
+        with ExitStack() as turns:
+            for semaphore in (self._apart, self._turns) if is_apart else (self._turns,):
+                if not semaphore.acquire(timeout=WAIT_SECONDS):
+                    raise Refused("busy", "too many questions at once; ask again in a moment")
+                turns.callback(semaphore.release)
+            connection: Connection | None = None
+            try:
+                connection, reading = self._begin(scopes, version, is_apart)
+                yield reading
+            except psycopg.errors.QueryCanceled as exc:
+                raise Refused(
+                    "too_much", f"the answer takes longer than {self.seconds:g} s: ask for less at a time"
+                ) from exc
+            finally:
+                self._end(connection, is_apart)
 
     def _begin(self, scopes: Collection[Scope], version: int | None, is_apart: bool) -> tuple[Connection, Reading]:
         while True:

@@ -4,17 +4,20 @@ import hashlib
 import logging
 import traceback
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated
 
+import orjson
+import psycopg
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from northstar.base.allowance import Allowance
 from northstar.base.errors import PassingError
+from northstar.base.escaping import make_visible
 from northstar.base.settings import Settings
 from northstar.use.answers import (
     changes,
@@ -134,11 +137,11 @@ class Front:
             headers["Content-Disposition"] = f'attachment; filename="northstar.{form}"'
         return Response(content, 200, headers, MEDIA_TYPES[form])
 
-    def log_failure(self, request: Request, exc: Exception) -> None:
+    def log_failure(self, method: str, path: str, exc: Exception) -> None:
         """A traceback of what went wrong, a few in a minute; never the query of an address, which may be a signed one."""
         place = traceback.extract_tb(exc.__traceback__)[-1]
         if self._lines.take(f"{type(exc).__name__} {place.filename}:{place.lineno}"):
-            LOG.error("%s %s failed", request.method, request.url.path[:200], exc_info=exc)
+            LOG.error("%s %s failed", method, make_visible(path)[:200], exc_info=exc)
 
 
 def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
@@ -155,9 +158,13 @@ def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
     app = FastAPI(title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, lifespan=door.open)
     app.include_router(_routes(front))
     app.add_route(HEALTH, lambda request: PlainTextResponse("northstar api"), include_in_schema=False)
-    app.add_route(DESCRIPTION, lambda request: Response(_description(app), media_type="application/json"), include_in_schema=False)  # fmt: skip
+    # made when it is asked for first, and once: whoever asks for it needs no token
+    description = cache(lambda: orjson.dumps(describe(app)))
+    app.add_route(
+        DESCRIPTION, lambda request: Response(description(), media_type=MEDIA_TYPES["json"]), include_in_schema=False
+    )
     app.router.routes.append(Route(MCP, endpoint=door, include_in_schema=False))
-    app.add_middleware(Limits, log=LOG)
+    app.add_middleware(Limits, log=LOG, tell=front.log_failure)
 
     @app.exception_handler(Refused)
     def _say_refused(request: Request, exc: Refused) -> Response:
@@ -183,17 +190,13 @@ def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
             detail = f"there is nothing at this address; {DESCRIPTION} lists the questions"
         return problem(exc.status_code, reason, detail, headers=dict(exc.headers or {}))
 
+    @app.exception_handler(psycopg.OperationalError)
     @app.exception_handler(PassingError)
-    def _say_unavailable(request: Request, exc: PassingError) -> Response:
-        front.log_failure(request, exc)
+    def _say_unavailable(request: Request, exc: Exception) -> Response:
+        front.log_failure(request.method, request.url.path, exc)
         return problem(
             503, "busy", "the warehouse does not answer; ask again in a moment", headers={"Retry-After": "5"}
         )
-
-    @app.exception_handler(Exception)
-    def _say_broken(request: Request, exc: Exception) -> Response:
-        front.log_failure(request, exc)
-        return problem(500, "broken", "the request failed; the log of the API says why")
 
     return app
 
@@ -202,7 +205,7 @@ def _routes(front: Front) -> APIRouter:
     async def identify(request: Request) -> None:
         front.identify(request)
 
-    api = APIRouter(prefix=PREFIX, dependencies=[Depends(identify)], default_response_class=Response)
+    api = APIRouter(prefix=PREFIX, dependencies=[Depends(identify)])
 
     @api.get("/metrics", response_model=shapes.MetricList, summary="Which metrics there are")
     def list_metrics(request: Request, question: Annotated[q.MetricsQuestion, Query()]) -> Response:
@@ -224,7 +227,7 @@ def _routes(front: Front) -> APIRouter:
         def make(reading: Reading) -> shapes.Answer:
             limit = _limit(question.limit, form, values.VALUES, values.MOST_VALUES)
             found = values.list_values(
-                reading, metric, question.grain, question.application, question.segment, question.segment_value, question.since, question.until, question.open, limit
+                reading, metric, question.grain or "", question.application, question.segment, question.segment_value, question.since, question.until, question.open, limit
             )  # fmt: skip
             return _whole(found, found.is_cut, question.limit, form)
 
@@ -238,7 +241,7 @@ def _routes(front: Front) -> APIRouter:
     def get_value(request: Request, metric: q.MetricName, question: Annotated[q.ValueQuestion, Query()]) -> Response:
         def make(reading: Reading) -> shapes.Answer:
             return values.get_value(
-                reading, metric, question.period, question.grain, question.application, question.segment, question.segment_value, question.open
+                reading, metric, question.period, question.grain or "", question.application, question.segment, question.segment_value, question.open
             )  # fmt: skip
 
         return front.answer(request, question, "metrics", make, _form(request, question))
@@ -253,7 +256,7 @@ def _routes(front: Front) -> APIRouter:
     ) -> Response:
         def make(reading: Reading) -> shapes.Answer:
             return values.compare_periods(
-                reading, metric, question.newer, question.older, question.grain, question.application, question.segment, question.segment_value
+                reading, metric, question.newer, question.older, question.grain or "", question.application, question.segment, question.segment_value
             )  # fmt: skip
 
         return front.answer(request, question, "metrics", make, _form(request, question))
@@ -262,7 +265,7 @@ def _routes(front: Front) -> APIRouter:
     def explain(request: Request, metric: q.MetricName, question: Annotated[q.ExplainQuestion, Query()]) -> Response:
         def make(reading: Reading) -> shapes.Answer:
             return explanation.explain(
-                reading, metric, question.period, question.grain, question.application, question.segment, question.segment_value, question.rows
+                reading, metric, question.period, question.grain or "", question.application, question.segment, question.segment_value, question.rows
             )  # fmt: skip
 
         # rows are not shown while a run builds, so the same version can have two answers
@@ -361,7 +364,3 @@ def _tag(*parts: str) -> str:
 
 def _has(request: Request, tag: str) -> bool:
     return tag in [part.strip().removeprefix("W/") for part in request.headers.get("If-None-Match", "").split(",")]
-
-
-def _description(app: FastAPI) -> bytes:
-    return TypeAdapter(dict).dump_json(describe(app))

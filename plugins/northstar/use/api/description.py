@@ -29,7 +29,9 @@ PROBLEM = {
 
 def describe(app: FastAPI) -> dict[str, object]:
     """The OpenAPI document of the application."""
-    document = get_openapi(title="Northstar", version="1", description=ABOUT, routes=app.routes)
+    document = get_openapi(
+        title="Northstar", version="1", description=ABOUT, routes=app.routes, separate_input_output_schemas=False
+    )
     components = document["components"]
     components["schemas"] = {
         name: _with_numbers(schema)
@@ -69,6 +71,8 @@ def _with_numbers(schema: object) -> object:
         return [_with_numbers(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    if schema.get("type") == "string" and "pattern" in schema:
-        return {"type": "number", **{k: v for k, v in schema.items() if k not in ("type", "pattern")}}
+    kinds = schema.get("anyOf", [])
+    if {"type": "number"} in kinds:
+        # pydantic would take a number's text as well
+        return {**schema, "anyOf": [kind for kind in kinds if kind.get("type") != "string"]}
     return {name: _with_numbers(part) for name, part in schema.items()}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config
@@ -35,12 +36,15 @@ class TooMuch(Exception):
 
 
 class Limits:
-    """Middleware: bounds a request's body in size and time, adds headers, and writes one line to the log, without the address's query."""
+    """Middleware: bounds a request's body in size and time, adds headers, and writes one line to the log, without the address's query.
+
+    tell: gets the method, the path and the error of a request that failed.
+    """
 
     seconds = BODY_SECONDS
 
-    def __init__(self, app: ASGIApp, log: logging.Logger):
-        self.app, self.log = app, log
+    def __init__(self, app: ASGIApp, log: logging.Logger, tell: Callable[[str, str, Exception], None]):
+        self.app, self.log, self.tell = app, log, tell
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,6 +79,11 @@ class Limits:
         except TooMuch as exc:
             answer = problem(exc.status, "too_much", exc.detail, headers={"Connection": "close"})
             await answer(scope, receive, send_noted)
+        except Exception as exc:
+            self.tell(scope["method"], scope["path"], exc)
+            if not status:
+                answer = problem(500, "broken", "the request failed; the log of the API says why")
+                await answer(scope, receive, send_noted)
         finally:
             caller = scope["state"].get("caller")
             self.log.info(
@@ -119,6 +128,8 @@ class Protocol(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ):
         super().__init__(config, server_state, app_state, _loop)
+        # uvicorn's own log of requests has whole addresses, with the signatures of links, wherever a handler is there to take it
+        self.access_log = False
         self._known_cycle: RequestResponseCycle | None = None
         self._watch = self.loop.call_later(self.seconds, self._look)
 

@@ -56,8 +56,8 @@ class MetricsQuestion(TableQuestion):
 class PlaceQuestion(TableQuestion):
     """Where a value is."""
 
-    grain: Grain | Literal[""] = Field(
-        "", description="the length of the period; by default the month, or else what the metric has"
+    grain: Grain | None = Field(
+        None, description="the length of the period; by default the month, or else what the metric has"
     )
     application: Text = Field("all", description="a product, or all for the company")
     segment: Text = Field("", description="an attribute by which the metric is split, such as plan_tier")
@@ -91,8 +91,8 @@ class ExplainQuestion(Question):
     """Which value is explained."""
 
     period: Text = Field("newest", description=PERIOD)
-    grain: Grain | Literal[""] = Field(
-        "", description="the length of the period; by default the month, or else what the metric has"
+    grain: Grain | None = Field(
+        None, description="the length of the period; by default the month, or else what the metric has"
     )
     application: Text = Field("all", description="a product, or all for the company")
     segment: Text = Field("", description="an attribute by which the metric is split, such as plan_tier")
