@@ -50,7 +50,9 @@ def test_a_token_expires_and_a_damaged_file_lets_nobody_in(warehouse):
     now = [datetime(2026, 1, 1, tzinfo=UTC)]
     access = Access(warehouse, lambda: now[0])
     token = access.add_token("short", ["metrics"], days=1)
-    link = dict(part.split("=") for part in urlsplit(access.add_link("/v1/status", "metrics", days=1)).query.split("&"))
+    link = dict(
+        part.split("=") for part in urlsplit(access.add_link("/v1/status", [], "metrics", days=1)).query.split("&")
+    )
     for hours, is_valid in ((23, True), (1, False)):
         now[0] += timedelta(hours=hours)
         assert (access.caller_of_token(token) is not None) is is_valid
@@ -106,6 +108,8 @@ def test_a_link_leads_to_its_question_and_to_no_other(access, address, stranger)
     assert found.status_code == 200 and found.text.startswith("period,")
     # as another program escapes the same address
     assert httpx.get(f"{address}{link.replace('mrr', 'm%72r').replace('month', 'mon%74h')}").status_code == 200
+    titled = sign(access, "/v1/metrics/Net revenue retention/value?format=csv", 30)
+    assert " " not in titled and httpx.get(f"{address}{titled}").status_code == 200
     sql = sign(access, "/v1/query?sql=select 1 %2B 1 as two&format=csv", 30)
     assert httpx.get(f"{address}{sql}").text == "two\r\n2\r\n"
     changed = [
