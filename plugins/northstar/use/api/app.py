@@ -80,7 +80,7 @@ class Front:
         caller = None
         if is_link and not token:
             # the address as it was signed: what a client escapes otherwise is the same to both
-            caller = self.access.caller_of_link(request.url.path, parameters) if request.method == "GET" else None
+            caller = self.access.caller_of_link(request.scope["path"], parameters) if request.method == "GET" else None
         elif mark.lower() == "bearer" and not is_link:
             caller = self.access.caller_of_token(token.strip())
         if caller is None:
@@ -155,7 +155,9 @@ def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
         return caller.scopes
 
     door = Door(settings, desk, scopes_of)
-    app = FastAPI(title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, lifespan=door.open)
+    app = FastAPI(
+        title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=door.open
+    )
     app.include_router(_routes(front))
     app.add_route(HEALTH, lambda request: PlainTextResponse("northstar api"), include_in_schema=False)
     # made when it is asked for first, and once: whoever asks for it needs no token
