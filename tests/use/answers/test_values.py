@@ -6,8 +6,8 @@ import pytest
 
 from northstar.use.answers.refusals import Refused
 from northstar.use.answers.values import compare_periods, get_value, list_values
-from northstar.warehouse import db
 from tests.support import select, utc
+from tests.withheld import withheld
 
 
 def test_values_are_those_of_the_marts_and_open_periods_have_none(ask, built):
@@ -80,25 +80,11 @@ def test_what_was_never_landed_is_not_measured(ask, built):
 
 def test_a_group_that_is_withheld_has_no_value(ask, built):
     question = {"grain": "month", "segment": "country", "segment_value": "US"}
-    with db.connect(built, "owner") as connection:
-        place = "metric_id = 'mrr' and grain = 'month' and application = 'all' and segment = 'country' and segment_value = 'US'"
-        points = (
-            f"series_id in (select series_id from marts.metric_series where {place}) and period_start = '2026-02-01'"
-        )
-        connection.execute(f"create temporary table kept as select * from marts.metric_points where {points}")
-        connection.execute(f"delete from marts.metric_points where {points}")
-        connection.execute(f"create temporary table series as select * from marts.metric_series where {place}")
-        connection.execute(f"update marts.metric_series set state = 'small_group' where {place}")
-        connection.commit()
-        try:
-            with pytest.raises(Refused, match="so few accounts are behind it that it is withheld") as refused:
-                ask(get_value, "mrr", "2026-02", **question)
-            assert refused.value.reason == "withheld"
-            assert ask(list_values, "mrr", since="2026-02", until="2026-02", **question).values[0].null_reason == "small_group"  # fmt: skip
-        finally:
-            connection.execute(f"delete from marts.metric_series where {place}")
-            connection.execute("insert into marts.metric_series select * from series")
-            connection.execute("insert into marts.metric_points select * from kept")
+    with withheld(built, "metric_id = 'mrr' and grain = 'month' and application = 'all' and segment = 'country' and segment_value = 'US'"):  # fmt: skip
+        with pytest.raises(Refused, match="so few accounts are behind it that it is withheld") as refused:
+            ask(get_value, "mrr", "2026-02", **question)
+        assert refused.value.reason == "withheld"
+        assert ask(list_values, "mrr", since="2026-02", until="2026-02", **question).values[0].null_reason == "small_group"  # fmt: skip
     assert ask(get_value, "mrr", "2026-02", **question).value.value is not None
 
 

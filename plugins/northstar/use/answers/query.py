@@ -2,6 +2,8 @@
 
 from itertools import islice
 
+import psycopg
+
 from northstar.base.errors import NorthstarError
 from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
@@ -38,5 +40,7 @@ def run_query(reading: Reading, sql: str, limit: int = QUERY_ROWS) -> QueryRows:
     except Refused:
         raise
     except NorthstarError as exc:
+        if isinstance(exc.__cause__, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
+            raise Refused("not_allowed", str(exc)) from exc
         raise Refused("too_much" if "statement timeout" in str(exc) else "bad_request", str(exc)) from exc
     return QueryRows(reading.provenance, names, len(rows) > limit, rows[:limit])

@@ -19,8 +19,8 @@ from northstar.warehouse.rows import Row
 
 # the values of one answer
 VALUES, MOST_VALUES = 1_000, 20_000
-# the parts of a change
-PARTS = 20
+# the parts of a change, and the groups that a refusal names
+PARTS = GROUPS = 20
 COLUMNS = (
     "v.period_start, p.period_end, v.application, v.segment, v.segment_value, v.numerator, v.denominator, v.value, v.is_complete, v.null_reason "
     "from metric_values as v join dim_periods as p using (grain, period_start)"
@@ -180,7 +180,8 @@ def find_single(
         chosen = parse_period(period, grain, entry["grains"], reading.calendar)
     series = find_series(reading, metric, chosen.grain if chosen else grain, application, segment, segment_value)
     if series.segment and series.segment_value is None:
-        raise Refused("ambiguous", f"{series.segment} has several values: give segment_value, or leave segment out for the total")  # fmt: skip
+        groups = _groups(reading, series)[:GROUPS]
+        raise Refused("ambiguous", f"{series.segment} has several values: give segment_value, or leave segment out for the total", groups)  # fmt: skip
     return series, chosen
 
 
@@ -278,7 +279,7 @@ def _require_group(reading: Reading, series: Series) -> None:
         return
     known = _groups(reading, series)
     if series.segment_value not in known:
-        near = near_names(series.segment_value, known) or known[:20]
+        near = near_names(series.segment_value, known) or known[:GROUPS]
         raise Refused("bad_request", f"{series.entry['metric_id']} has no {series.segment} {series.segment_value[:60]!r} in {series.application}", near)  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from northstar.base.allowance import Allowance
 from northstar.base.errors import PassingError
@@ -37,9 +38,10 @@ from northstar.use.api.description import describe
 from northstar.use.api.formats import MEDIA_TYPES, Format, render
 from northstar.use.api.limits import Limits
 from northstar.use.api.problems import problem
+from northstar.use.mcp.http import Door
 
 PREFIX = "/v1"
-HEALTH, DESCRIPTION = "/health", f"{PREFIX}/openapi.json"
+HEALTH, DESCRIPTION, MCP = "/health", f"{PREFIX}/openapi.json", "/mcp"
 STATUSES: dict[Reason, int] = {
     "unknown_metric": 404, "ambiguous": 400, "open": 409, "withheld": 409, "not_measured": 409, "not_published": 404, "not_allowed": 403, "bad_request": 400,
     "too_much": 422, "busy": 503,
@@ -144,8 +146,18 @@ class Front:
 
 def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
     """The application for a home."""
-    front = Front(settings, desk or Desk(settings))
-    app = FastAPI(title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    desk = desk or Desk(settings)
+    front = Front(settings, desk)
+
+    def scopes_of(request: Request) -> frozenset[Scope]:
+        front.identify(request)
+        caller: Caller = request.state.caller
+        return caller.scopes
+
+    door = Door(settings, desk, scopes_of)
+    app = FastAPI(
+        title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=door.open
+    )
     app.include_router(_routes(front))
     app.add_route(HEALTH, lambda request: PlainTextResponse("northstar api"), include_in_schema=False)
     # made when it is asked for first, and once: whoever asks for it needs no token
@@ -153,6 +165,7 @@ def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
     app.add_route(
         DESCRIPTION, lambda request: Response(description(), media_type=MEDIA_TYPES["json"]), include_in_schema=False
     )
+    app.router.routes.append(Route(MCP, endpoint=door, include_in_schema=False))
     app.add_middleware(Limits, log=LOG, tell=front.log_failure)
 
     @app.exception_handler(Refused)

@@ -57,7 +57,7 @@ def make_server(settings: Settings, number: int) -> uvicorn.Server:
     """The server on a port, which `run` serves."""
     certificate = _certificate()
     config = uvicorn.Config(
-        build(settings), host(), number, http=Protocol, ws="none", lifespan="off", access_log=False, log_config=None, server_header=False, proxy_headers=False,
+        build(settings), host(), number, http=Protocol, ws="none", lifespan="on", access_log=False, log_config=None, server_header=False, proxy_headers=False,
         limit_concurrency=CONNECTIONS, h11_max_incomplete_event_size=HEAD_BYTES, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=END_SECONDS, ssl_certfile=certificate and certificate[0], ssl_keyfile=certificate and certificate[1],
     )  # fmt: skip
