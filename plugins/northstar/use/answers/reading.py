@@ -86,8 +86,7 @@ class Reading(Marts):
 
     def require(self, scope: Scope) -> None:
         """Raises Refused for a caller who may not ask this."""
-        if scope not in self.scopes:
-            raise Refused("not_allowed", f"this needs the scope {scope}, which the caller does not have")
+        require_scope(self.scopes, scope)
 
     def published(self) -> Published | None:
         """The version that is read."""
@@ -122,6 +121,12 @@ class Reading(Marts):
         if len(rows) > ROWS:
             raise Refused("too_much", f"the answer has more than {ROWS:,} rows: ask for less at a time")
         return rows
+
+
+def require_scope(scopes: Collection[Scope], scope: Scope) -> None:
+    """Raises Refused for a caller with these scopes who may not ask this."""
+    if scope not in scopes:
+        raise Refused("not_allowed", f"this needs the scope {scope}, which the caller does not have")
 
 
 class Desk:

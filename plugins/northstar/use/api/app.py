@@ -30,7 +30,7 @@ from northstar.use.answers import (
     targets,
     values,
 )
-from northstar.use.answers.reading import Desk, Reading, Scope
+from northstar.use.answers.reading import Desk, Reading, Scope, require_scope
 from northstar.use.answers.refusals import Reason, Refused
 from northstar.use.api import questions as q
 from northstar.use.api.access import LINK, SIGNATURE, Access, Caller
@@ -109,14 +109,14 @@ class Front:
         is_timeless: the answer is the same as long as its version is the newest, so that its tag is known before it is made.
         """
         caller: Caller = request.state.caller
+        # before anything is looked up: a refusal costs no connection
+        require_scope(caller.scopes, scope)
         with self.desk.reading(caller.scopes, question.version, is_apart) as reading:
             headers = {
                 "Cache-Control": "private, no-cache", "Vary": "Authorization, Accept",
                 "Northstar-Version": str(reading.shown.version), "Northstar-As-Of": f"{reading.shown.as_of:%Y-%m-%dT%H:%M:%SZ}",
             }  # fmt: skip
-            request.state.version = reading.shown.version
             try:
-                reading.require(scope)
                 if is_timeless:
                     headers["ETag"] = _tag(
                         str(reading.shown), str(reading.is_newest), request.url.path, question.model_dump_json(), form
