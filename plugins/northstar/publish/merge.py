@@ -162,6 +162,8 @@ def _publish_candidate(
             if mart.name == PARTS["points"] and not compares_all:
                 more_keys = points_of_changed_stretches(connection, mart)
             rows = _merge(connection, mart, names, version, compares_all, before_merge, more_keys)
+            # a home that published before this release, or an earlier model, has not got them all
+            _make_lookups(connection, mart)
             if before_merge and previous_publication and run["is_full"] and allowed_restatements is not None:
                 require_approval(connection, settings, run, version, previous_publication, allowed_restatements)
             previous_output = None if compare_all else previous_outputs.get(mart.name)
@@ -396,11 +398,18 @@ def _make_indexes(connection: Connection, mart: Mart) -> None:
     }
     connection.execute(sql.SQL("create unique index if not exists {unique} on {mart} ({key})").format(**names))
     connection.execute(sql.SQL("create index if not exists {version} on {mart} using brin (_version)").format(**names))
+    _make_lookups(connection, mart)
+    connection.execute(sql.SQL("analyze {mart}").format(**names))
+
+
+def _make_lookups(connection: Connection, mart: Mart) -> None:
+    """Make the indexes that the mart lacks, of those by which readers look its rows up."""
     for lookup in mart.lookups:
         by = sql.SQL(", ").join(map(sql.Identifier, lookup))
-        index = sql.Identifier(f"{mart.name}_by_{lookup[0]}")
-        connection.execute(sql.SQL("create index if not exists {} on {} ({})").format(index, names["mart"], by))
-    connection.execute(sql.SQL("analyze {mart}").format(**names))
+        name, table = f"{mart.name}_by_{lookup[0]}", sql.Identifier("marts", mart.name)
+        found = connection.execute("select 1 from pg_indexes where schemaname = 'marts' and indexname = %s", [name])
+        if found.fetchone() is None:
+            connection.execute(sql.SQL("create index {} on {} ({})").format(sql.Identifier(name), table, by))
 
 
 def _carry_over(connection: Connection, published: list[Mart]) -> None:
