@@ -1,5 +1,6 @@
 """What the marts know of customers: the table of all of them, and everything of one. Erased people are in neither."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -15,7 +16,8 @@ PAGE_ROWS = 50
 # rows of each of a customer's lists, newest first
 LISTED = 100
 # the name that an erasure gives an account (northstar.runs.erase.request)
-NOT_ERASED = "account_id !~ '^erased-[0-9a-f]{24}$'"
+ERASED = re.compile("erased-[0-9a-f]{24}")
+NOT_ERASED = f"account_id !~ '^{ERASED.pattern}$'"
 # {what a reader sorts by: whether the largest comes first}
 SORTABLE = {
     "account_id": False, "application": False, "mrr": True, "plan_tier": False, "country": False, "status": False, "first_paid_at": True,
@@ -92,8 +94,8 @@ class Customer:
 
 
 def customer_path(account_id: str) -> str:
-    """The address of a customer's page."""
-    return f"/customers/{quote(account_id, safe='')}"
+    """The address of a customer's page; '' for an erased one, who has none."""
+    return "" if ERASED.fullmatch(account_id) else f"/customers/{quote(account_id, safe='')}"
 
 
 def read_search(given: dict[str, str]) -> Search:
@@ -129,8 +131,8 @@ def find_customers(marts: Marts, search: Search) -> Found:
     _require_mart(marts)
     conditions, parameters = [NOT_ERASED], dict[str, object]()
     if search.text:
-        conditions.append("position(lower(%(text)s) in lower(account_id)) > 0")
-        parameters["text"] = search.text
+        conditions.append("position(lower(%(part)s) in lower(account_id)) > 0")
+        parameters["part"] = search.text
     for name, value in search.chosen.items():
         conditions.append(f"{name} is null" if value == NONE else f"{name} = %({name})s")
         parameters |= {} if value == NONE else {name: value}
@@ -301,6 +303,22 @@ def _change_of_item(before: Row | None, now: Row | None, periods: list[Row], day
     if discounts[0] != discounts[1]:
         parts.append(f"discount {discounts[0]:,.2f} → {discounts[1]:,.2f} {now['currency']} a month")
     return ", ".join(parts)
+
+
+def find_churned(marts: Marts, reasons: list[Row]) -> list[Row]:
+    """Who is counted in these rows of churn_reasons, newest first: account_id, movement_date, application, mrr."""
+    # the reason as churn_reasons has it: the newest that the subscription's rows gave by that day
+    return marts.rows(
+        "select distinct m.account_id, m.movement_date, m.application, -m.amount as mrr from mrr_movements as m left join lateral ("
+        "select p.cancel_reason from fct_subscription_periods as p where p.account_id = m.account_id and p.application = m.application "
+        "and p.cancel_reason is not null and p.valid_from::date <= m.movement_date order by p.valid_from desc, p.subscription_item_id limit 1"
+        ") as r on true join unnest(%(applications)s::text[], %(months)s::date[], %(reasons)s::text[]) as c (application, month, cancel_reason) "
+        "on c.application in ('all', m.application) and c.month = date_trunc('month', m.movement_date::timestamp)::date "
+        "and c.cancel_reason = coalesce(r.cancel_reason, '(unknown)') "
+        f"where m.movement_type = 'churn' and m.{NOT_ERASED} order by m.movement_date desc, m.account_id limit {LISTED}",
+        applications=[row["application"] for row in reasons], months=[row["month"] for row in reasons],
+        reasons=[row["cancel_reason"] for row in reasons],
+    )  # fmt: skip
 
 
 def _require_mart(marts: Marts) -> None:

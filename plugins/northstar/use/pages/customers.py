@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TypedDict
-from urllib.parse import unquote
 
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
@@ -40,6 +39,7 @@ TITLES = {
     "first_paid_at": "First paid", "last_active_at": "Last activity", "open_tickets": "Open tickets", "failed_payments": "Failed payments",
     "health": "Health",
 }  # fmt: skip
+NUMBERS = ("mrr", "open_tickets", "failed_payments")
 HEALTH = {"at_risk": "red", "watch": "yellow", "well": "green"}
 KINDS = {"fx": "exchange rate"}
 # the width and height of the drawing, in its own units
@@ -69,7 +69,7 @@ def add_customers(server: Flask, marts: Callable[[], Marts], pages: Sequence[str
         return _answer(show, pages)
 
     def one(account_id: str) -> ResponseReturnValue:
-        return _answer(lambda: show_customer(marts(), find_customer(marts(), unquote(account_id)), pages), pages)
+        return _answer(lambda: show_customer(marts(), find_customer(marts(), account_id), pages), pages)
 
     server.add_url_rule("/customers", "customers", table)
     server.add_url_rule("/customers/<path:account_id>", "customer", one)
@@ -92,7 +92,7 @@ def show_table(marts: Marts, search: Search, found: Found, pages: Sequence[str])
     columns = [
         {
             "title": TITLES[name], "address": search.address(sort=name, order="up" if _is_down(search, name) else "down", page=""),
-            "sorted": "" if name != search.sort else "descending" if search.is_descending else "ascending",
+            "is_number": name in NUMBERS, "sorted": "" if name != search.sort else "descending" if search.is_descending else "ascending",
         }
         for name in SORTABLE
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def show_customer(marts: Marts, customer: Customer, pages: Sequence[str]) -> str
     shown = [_movement(movement, currency) for movement in reversed(customer.movements)]
     return TEMPLATES.get_template("customer.html").render(
         pages=_links(pages), standing=standing, account=standing["account_id"], certificate=certificate_of(marts), currency=currency,
-        mrr=format_value(standing["mrr"], "money", currency), health=(standing["health"] or "none: no MRR").replace("_", " "), zone=HEALTH.get(standing["health"] or "", "unknown"),
+        mrr=format_value(standing["mrr"], "money", currency), health=(standing["health"] or "").replace("_", " "), zone=HEALTH.get(standing["health"] or "", "unknown"),
         facts=_facts(standing), drawing=_draw(marts, customer.movements), movements=shown[:LISTED], movement_count=len(shown),
         transfers=customer.transfers, tables=_tables(marts, customer), cohorts=[_cohort(row) for row in customer.cohorts],
     )  # fmt: skip
