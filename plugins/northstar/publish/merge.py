@@ -33,12 +33,14 @@ from northstar.publish.certificates import (
     update_content,
 )
 from northstar.publish.hold import require_no_hold
+from northstar.publish.marks import record_marks, record_rollback
 from northstar.publish.measurement import points_of_changed_stretches
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, create_tables, drop_added, narrow, shapes, widen
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
+from northstar.warehouse.published.marks import RECORDED
 from northstar.warehouse.published.past import ensure_past_views
 from northstar.warehouse.published.values import PARTS, count_values, ensure_view
 from northstar.warehouse.rows import Connection, Publication, Run, as_shape, fetch_one
@@ -67,7 +69,7 @@ PUBLICATIONS = DescribedTable(
     ("published_version",),
 )  # fmt: skip
 
-DESCRIBED = (PUBLICATIONS, RESTATEMENTS, CERTIFICATES)
+DESCRIBED = (PUBLICATIONS, RESTATEMENTS, CERTIFICATES, RECORDED)
 
 
 class CheckCounts(TypedDict):
@@ -178,6 +180,7 @@ def _publish_candidate(
         counts["metric_values"] = count_values(connection)
         _record(connection, run, version, changed, checks, counts)
         record_certificate(connection, settings, run, version, landed, outputs)
+        record_marks(connection, run, version, newest_version)
         for view in views(settings):
             ensure_view(connection, settings, view)
         ensure_past_views(connection, settings)
@@ -231,6 +234,7 @@ def rollback(settings: Settings, to_version: int | None = None, turn: int | None
         )
         CERTIFICATES.ensure(connection)
         copy_certificate(connection, version, to_version)
+        record_rollback(connection, version)
     return version, to_version
 
 
