@@ -28,12 +28,11 @@ from northstar.use.customers import (
 )
 from northstar.use.marts import Marts
 from northstar.use.pages.links import page_path
-from northstar.use.pages.why import TEMPLATES
+from northstar.use.pages.rendering import HTML, TEMPLATES
 from northstar.use.why.background import certificate_of
 from northstar.use.why.mart_rows import rows_path
 from northstar.warehouse.rows import Row
 
-HTML = {"Content-Type": "text/html; charset=utf-8"}
 TITLES = {
     "account_id": "Customer", "application": "Application", "mrr": "MRR", "plan_tier": "Plan", "country": "Country", "status": "Status",
     "first_paid_at": "First paid", "last_active_at": "Last activity", "open_tickets": "Open tickets", "failed_payments": "Failed payments",

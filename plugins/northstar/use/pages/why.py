@@ -4,9 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 
-import jinja2
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
@@ -18,18 +16,15 @@ from northstar.use.explain.explanation import Rows, Side
 from northstar.use.explain.text import describe_landed, format_number, tidy, verdict
 from northstar.use.marts import Marts
 from northstar.use.pages.links import page_path
+from northstar.use.pages.marks import add_marks
+from northstar.use.pages.panels.marks import marks_path
+from northstar.use.pages.rendering import TEMPLATES
 from northstar.use.why.background import Background, Place, certificate_of, find_background, parse_moment
 from northstar.use.why.mart_rows import MartRows, find_rows
 from northstar.use.why.rows import Behind, find_behind
-from northstar.use.words import ZONES, null_words, period, restatement_reasons, title_of
+from northstar.use.words import ZONES, describe_marks, null_words, period, restatement_reasons, title_of
 from northstar.warehouse.rows import Row
 
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-)
-TEMPLATES.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
 # columns of a row that are shown beside what it contributes, and characters of each
 COLUMNS, CHARACTERS = 5, 60
 # columns that hold an account's id
@@ -57,6 +52,7 @@ def add_why(server: Flask, marts: Callable[[], Marts]) -> None:
         return _answer(lambda: show_mart(marts(), find_rows(marts(), mart, chosen)))
 
     server.add_url_rule("/why/<metric>", "why", background)
+    add_marks(server, marts)
     server.add_url_rule("/why/mart/<mart>", "why_mart", rows_of_mart)
     server.add_url_rule("/why/<metric>/rows", "why_rows", behind)
 
@@ -102,6 +98,8 @@ def show_background(marts: Marts, background: Background) -> str:
         metric_page=page_path("Metrics", metric=place.metric, application=place.application, grain=place.grain),
         targets=[_target(marts, background, row) for row in background.targets],
         restatements=[_restatement(marts, background, row) for row in background.restatements],
+        marks=describe_marks(marts.marks([place.metric], place.application, place.period_start, value["period_end"])),
+        marks_path=marks_path([place.metric], place.application, place.period_start, value["period_end"]),
         rows_path=place.path.replace("?", "/rows?", 1), certificate=background.certificate,
     )  # fmt: skip
 
