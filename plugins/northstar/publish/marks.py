@@ -38,7 +38,7 @@ DEFINITIONS = (
                 select string_agg(replace(name, '_', ' '), ', ' order by name) from (select key as name from jsonb_each(n.rules) union select key from jsonb_each(o.rules)) as names
                 where n.rules -> name is distinct from o.rules -> name)
             else 'models changed' end,
-        case when r.metrics is null then 'no complete value is restated' else cardinality(r.metrics) || ' metrics restated, from ' || r.since || ' on' end,
+        case when r.metrics is null then 'no complete value is restated' else cardinality(r.metrics) || case when cardinality(r.metrics) = 1 then ' metric' else ' metrics' end || ' restated, from ' || r.since || ' on' end,
         null::text, n.published_version
     from marts.certificates as n join marts.certificates as o on o.published_version = %(previous)s left join restated as r on r.is_definition
     where n.published_version = %(version)s and (n.code_version is distinct from o.code_version or n.rules is distinct from o.rules)

@@ -33,6 +33,8 @@ def add_marks(server: Flask, marts: Callable[[], Marts]) -> None:
         def answer() -> ResponseReturnValue:
             if not _is_own_form():
                 raise NorthstarError("a note is written from the pages themselves")
+            if not _may_write(marts()):
+                raise NorthstarError("these pages may only read; `northstar note` writes a note")
             if not notes.take("all"):
                 raise NorthstarError("too many notes at once; wait for a minute")
             metrics, application, since, until = _asked()
@@ -54,6 +56,11 @@ def _answer(answer: Callable[[], ResponseReturnValue]) -> ResponseReturnValue:
         return answer()
     except NorthstarError as exc:
         return Response(TEMPLATES.get_template("marks_nothing.html").render(message=str(exc)), 400, HTML)
+
+
+def _may_write(marts: Marts) -> bool:
+    """Whether this process has the right to write. The pages' container of docker-compose.yml has the reader's password alone."""
+    return marts.settings.known_secret("publisher_password") is not None
 
 
 def _is_own_form() -> bool:
@@ -85,5 +92,5 @@ def show_marks(marts: Marts, asked: tuple[list[str], str, datetime, datetime]) -
     ]  # fmt: skip
     return TEMPLATES.get_template("marks.html").render(
         rows=rows, count=len(marks), metrics=[(metric, title_of(metric)) for metric in metrics], application=application, since=since, until=until,
-        path=marks_path(metrics, application, since, until), characters=CHARACTERS,
+        path=marks_path(metrics, application, since, until), characters=CHARACTERS, may_write=_may_write(marts),
     )  # fmt: skip
