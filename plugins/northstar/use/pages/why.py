@@ -206,7 +206,7 @@ def _table_of(rows: Rows) -> dict[str, object]:
     return {
         "title": f"{rows.measure} (core.{rows.model}): {shown}", "names": ["adds", *names, "landed"],
         "cells": [
-            [_cell("", format_number(row["contribution"])), *(_cell(name, row["source"].get(name)) for name in names), _cell("", describe_landed(row))]
+            [_cell("", format_number(row["contribution"])), *(_cell(name, row["source"].get(name)) for name in names), {"text": describe_landed(row), "path": ""}]
             for row in rows.sample
         ],
     }  # fmt: skip
