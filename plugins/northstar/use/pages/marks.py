@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, redirect, request
 from flask.typing import ResponseReturnValue
 
+from northstar.base.allowance import Allowance
 from northstar.base.errors import NorthstarError
 from northstar.use.marts import Marts
 from northstar.use.notes import CHARACTERS, write_note
-from northstar.use.pages.door import Allowance
 from northstar.use.pages.panels.marks import marks_path
 from northstar.use.pages.rendering import HTML, TEMPLATES
 from northstar.use.why.background import parse_moment
