@@ -52,6 +52,8 @@ class Published:
     currency: str | None
     # by whose clock its days begin; None where its certificate is gone
     time_zone: str | None = None
+    # a fingerprint of the recorded marks, to which people add notes at any time
+    marks: str = ""
 
     @property
     def is_of_earlier_time(self) -> bool:
@@ -122,7 +124,7 @@ class Marts:
 
     def _newest(self) -> Published | None:
         relations = self._rows(
-            "select to_regclass('marts.publications') is not null as published, to_regclass('marts.target_forecasts') is not null as forecast", {}
+            "select to_regclass('marts.publications') is not null as published, to_regclass('marts.target_forecasts') is not null as forecast, to_regclass('marts.marks') is not null as marks", {}
         )[0]  # fmt: skip
         if not relations["published"]:
             return None
@@ -137,8 +139,17 @@ class Marts:
         forecast_from = self._rows(
             "select greatest((select max(published_version) from metric_forecasts), (select max(published_version) from target_forecasts)) as version", {}
         )[0]["version"] or 0 if relations["forecast"] else None  # fmt: skip
+        marks = self._rows(
+            "select concat_ws(' ', count(*), max(recorded_at)) as marks from recorded_marks", {}
+        )[0]["marks"] if relations["marks"] else ""  # fmt: skip
         return next(
-            (Published(r["published_version"], r["as_of"], r["published_at"], tuple(worded(*check) for check in r["failed"]), forecast_from, r["currency"], r["time_zone"]) for r in rows), None
+            (
+                Published(
+                    r["published_version"], r["as_of"], r["published_at"], tuple(worded(*check) for check in r["failed"]), forecast_from, r["currency"],
+                    r["time_zone"], marks,
+                )
+                for r in rows
+            ), None,
         )  # fmt: skip
 
     def remember(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
@@ -193,6 +204,19 @@ class Marts:
         return self._rows(
             "select a.*, coalesce(m.unit, 'count') as unit from open_alerts as a left join metrics as m using (metric_id) "
             "where %(application)s in ('all', application) order by severity, since desc", {"application": application},
+        )  # fmt: skip
+
+    def marks(self, metrics: list[str], application: str, since: datetime, until: datetime) -> list[Row]:
+        """The marks of these metrics and the application (or of all applications) from `since` until before `until`, in their order; [] of metrics: any."""
+        published = self.published()
+        # a version of an earlier release has none
+        if published is None or not published.marks:
+            return []
+        # not kept: who has just written a note looks for it
+        return self.rows(
+            "select * from marks where marked_at >= %(since)s and marked_at < %(until)s and (%(application)s = 'all' or application in (%(application)s, 'all')) "
+            "and (metrics is null or metrics && %(metrics)s::text[] or %(metrics)s::text[] = '{}') order by marked_at, mark_id",
+            since=since, until=until, application=application, metrics=metrics,
         )  # fmt: skip
 
     def catalogue(self) -> dict[str, Metric]:

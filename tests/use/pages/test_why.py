@@ -78,7 +78,7 @@ def test_every_point_of_a_chart_leads_to_what_stands_behind_it(marts, browser, p
         for address, value in {points[0], points[-1]} if points else ():
             answer = browser.get(address)
             assert answer.status_code == 200, (address, answer.text[-200:])
-            if panel["kind"] == "line" and "share_of" not in panel:
+            if panel["kind"] == "line" and "share_of" not in panel and trace.name != "marks":
                 unit = marts.catalogue()[address.split("/")[2].split("?")[0]]["unit"]
                 assert format_value(Decimal(str(value)), unit, marts.currency) in unescape(answer.text)
 

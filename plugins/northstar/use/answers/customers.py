@@ -4,6 +4,7 @@ from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
 from northstar.use.answers.require import require_application, require_limit
 from northstar.use.answers.shapes import Customer, CustomerList
+from northstar.use.customers import NOT_ERASED
 
 CUSTOMERS, MOST_CUSTOMERS = 100, 5_000
 
@@ -26,7 +27,8 @@ def list_customers(
         # an account can pay in several applications
         "left join lateral (select sum(b.mrr_at_end) as mrr, (array_agg(b.plan_tier_at_end order by b.mrr_at_end desc))[1] as plan_tier "
         "from mrr_by_account as b where b.account_id = d.account_id and b.month = n.month::date and (%(application)s = 'all' or b.application = %(application)s)"
-        ") as m on true where d.account_id !~ '^erased-[0-9a-f]{24}$' and (%(application)s = 'all' or d.application = %(application)s) and (%(account)s = '' or d.account_id = %(account)s) "
+        ") as m on true where (%(application)s = 'all' or d.application = %(application)s) and (%(account)s = '' or d.account_id = %(account)s) "
+        f"and d.{NOT_ERASED} "
         "and (%(country)s = '' or d.country = %(country)s) order by m.mrr desc nulls last, d.account_id limit %(most)s",
         application=application, account=account_id, country=country, most=limit + 1,
     )  # fmt: skip

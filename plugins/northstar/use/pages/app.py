@@ -30,6 +30,7 @@ from northstar.use.last_preview import KeptPreview, kept_preview
 from northstar.use.lineage.published import kept_lineage
 from northstar.use.marts import Marts, Published
 from northstar.use.pages import door, serve
+from northstar.use.pages.customers import add_customers
 from northstar.use.pages.describe import banner, description, made_of, rules
 from northstar.use.pages.links import page_path, slug
 from northstar.use.pages.painter import Painter
@@ -569,6 +570,7 @@ def __getattr__(name: str) -> Any:
         door.limit_requests(server, lambda: dash.callback_map)
         door.add_headers(server, dash.csp_hashes)
         add_why(server, lambda: painter().marts)
+        add_customers(server, lambda: painter().marts, [page["title"] for page in pages_of(settings)])
         # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one
         server.test_client().get("/", headers=door.credentials(settings))
         return server

@@ -22,7 +22,7 @@ from northstar.base.settings import Settings
 from northstar.build.own_seeds import own_funnels
 from northstar.use.changes import Point, describe_change
 from northstar.use.marts import Marts, Metric, nearest
-from northstar.use.words import ZONES, describe_chance, period, restatement_reasons, title_of
+from northstar.use.words import ZONES, describe_chance, describe_marks, period, restatement_reasons, title_of
 
 HERE = Path(__file__).parent
 # the most points of a small chart, rows that explain a change, and rows of the list of restatements
@@ -184,7 +184,7 @@ class _Maker:
         self.images: dict[str, bytes] = {}
 
     def report(self) -> Report:
-        start, _ = self.calendar.last_period(self.content["grain"], self.as_of)
+        start, end = self.calendar.last_period(self.content["grain"], self.as_of)
         sections = [self._section(section) for section in self.content["sections"]]
         when = period(start, self.content["grain"], self.calendar)
         suffix = "" if self.application == "all" else f" of {self.application}"
@@ -197,7 +197,8 @@ class _Maker:
         template_values = {
             "title": f"{self.content['title']}{suffix}", "when": when, "sections": sections, "version": self.published.version,
             "published_at": show_utc(self.published.published_at), "as_of": show_utc(self.published.as_of),
-            "warnings": self.published.warnings, "late": self.marts.broken_promises(datetime.now(UTC)), "restatements": self._restatements(), "since_version": self.since_version,
+            "warnings": self.published.warnings, "late": self.marts.broken_promises(datetime.now(UTC)), "restatements": self._restatements(),
+            "marks": describe_marks(self.marts.marks([], self.application, start, end)), "since_version": self.since_version,
         }  # fmt: skip
         templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE),
