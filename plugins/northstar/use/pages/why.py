@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
-from northstar.base.clock import show_utc
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_change, format_value
 from northstar.use.changes import describe_amount
