@@ -1,0 +1,177 @@
+"""The marts as readers knew them: at an earlier version, with what was restated since."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import pandas as pd
+
+from northstar.base.clock import Calendar
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Rules
+from northstar.use.marts import Key, Marts, Published, Restated
+from northstar.use.words import Chance, restatement_reasons
+from northstar.warehouse.published.past import require_readable, show_version
+from northstar.warehouse.rows import Connection, Row
+
+# characters of what a reader asked for that are repeated to him
+CHARACTERS = 40
+ROLLBACK = "an earlier version was put back"
+Result = TypeVar("Result")
+
+
+def find_version(marts: Marts, asked: str, now: datetime) -> int:
+    """The version that a reader asks for: by its number, or by a time (in UTC where it names no zone), at which it was the newest.
+
+    Raises NorthstarError for a text that is neither, a time before the first version or after `now`, and a version that cannot be read.
+    """
+    text = asked.strip()
+    version = int(text) if text.isdecimal() and len(text) <= 18 else _version_at(marts, text, now)
+    marts.with_connection(lambda connection: require_readable(connection, version))
+    return version
+
+
+def _version_at(marts: Marts, text: str, now: datetime) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise NorthstarError(
+            f"{text[:CHARACTERS]!r} is neither a version, such as 12, nor a time, such as 2026-03-01 08:00"
+        ) from exc
+    if moment > now:
+        raise NorthstarError(f"{moment:%Y-%m-%d %H:%M} UTC lies in the future")
+    found = marts.rows(
+        "select max(published_version) filter (where published_at <= %(moment)s) as version, min(published_at) as first from publications",
+        moment=moment,
+    )
+    version: int | None = found[0]["version"] if found else None
+    if version is None:
+        first = f"; the first version was published at {found[0]['first']:%Y-%m-%d %H:%M} UTC" if found else ""
+        raise NorthstarError(f"nothing was published at {moment:%Y-%m-%d %H:%M} UTC{first}")
+    return version
+
+
+class PastMarts(Marts):
+    """A reader of the marts at an earlier version. It has the memory of the reader of the newest one, and in each thread a connection of its own.
+
+    What no version keeps (open alerts, kept promises) is that of now, and left out.
+    """
+
+    def __init__(self, newest: Marts, version: int):
+        super().__init__(newest.settings)
+        self.newest_marts, self._version = newest, version
+        self._local = newest.past_connections
+
+    @property
+    def past_version(self) -> int | None:
+        return self._version
+
+    @property
+    def calendar(self) -> Calendar:
+        """How the company divided time then."""
+        rows = self.frame("select rules from certificates where published_version = %(version)s", version=self._version)
+        rules = dict(rows["rules"].iloc[0]) if len(rows) else {}
+        known = {name: value for name, value in rules.items() if name in Rules.model_fields}
+        return Rules.model_validate(known).calendar if known else self.settings.rules.calendar
+
+    def published(self) -> Published | None:
+        return self.remember(("published",), self._newest)
+
+    def remember(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
+        """The result of `make`, made once for this version, and made again after a publication: what was restated since may be more then."""
+        return self.newest_marts.remember(("at", self._version, *key), make)
+
+    def broken_promises(self, now: datetime) -> list[str]:
+        return []
+
+    def open_alerts(self, application: str) -> list[Row]:
+        return []
+
+    def forecasts(self, metric: str, application: str, grain: str) -> pd.DataFrame:
+        """The forecast that was shown then; empty where a later one has replaced it."""
+        frame = super().forecasts(metric, application, grain)
+        return frame[frame["published_version"].astype(int) <= self._version] if len(frame) else frame
+
+    def expectations(self, metric: str) -> dict[str, Chance]:
+        """The expectations that were shown then, of the targets for which no later forecast has replaced them."""
+        if not self._has_forecasts():
+            return {}
+        frame = self.frame(
+            "select * from target_forecasts where metric_id = %(metric)s and published_version <= %(version)s",
+            metric=metric, version=self._version,
+        )  # fmt: skip
+        return {row["target_id"]: row for row in frame.to_dict("records")}
+
+    def restated(self, values: pd.DataFrame, application: str, segment: str = "") -> dict[Key, Restated]:
+        complete = values[values["is_complete"].astype(bool)] if "is_complete" in values else values
+        if not len(complete):
+            return {}
+        names = ["metric_id", "grain"]
+        series = complete[names].drop_duplicates()
+        where = {
+            "metrics": list(series["metric_id"]), "grains": list(series["grain"]), "application": application, "segment": segment,
+            "first": complete["period_start"].min(), "last": complete["period_start"].max(),
+        }  # fmt: skip
+        now = self.newest_marts.frame(
+            "select v.metric_id, v.grain, v.period_start, v.segment_value, v.value from unnest(%(metrics)s::text[], %(grains)s::text[]) as a (metric_id, grain) "
+            "join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain where v.application = %(application)s "
+            "and v.segment = %(segment)s and v.period_start between %(first)s and %(last)s", **where,
+        )  # fmt: skip
+        key = [*names, "period_start", "segment_value"]
+        values_now = (
+            dict(zip(now[key].itertuples(index=False, name=None), now["value"], strict=True)) if len(now) else {}
+        )
+        shown = zip(complete[key].itertuples(index=False, name=None), complete["value"], strict=True)
+        changed = {place: values_now.get(place) for place, value in shown if values_now.get(place) != value}
+        if not changed:
+            return {}
+        reasons, currency = self._reasons(where), self.newest_marts.currency
+        return {
+            place: Restated(value, currency, _reasons_of(place, reasons) or self._rollback())
+            for place, value in changed.items()
+        }
+
+    def _reasons(self, where: dict[str, object]) -> list[Row]:
+        return self.newest_marts.rows(
+            "select metric_id, grain, period_start, segment_value, periods, reason, reasons from metric_restatements where new_version > %(version)s "
+            "and metric_id = any(%(metrics)s) and grain = any(%(grains)s) and application = %(application)s and segment = %(segment)s order by new_version",
+            version=self._version, **{n: v for n, v in where.items() if n not in ("first", "last")},
+        )  # fmt: skip
+
+    def _rollback(self) -> str:
+        """The reason of a change that no restatement explains: a rollback is none."""
+        frame = self.newest_marts.frame(
+            "select 1 as yes from publications where published_version > %(version)s and restores_version is not null",
+            version=self._version,
+        )
+        return ROLLBACK if len(frame) else ""
+
+    def changed(
+        self, rows: pd.DataFrame, keys: list[str], column: str, text: str, **parameters: object
+    ) -> dict[tuple[object, ...], object]:
+        now = self.newest_marts.frame(text, **parameters)
+        values_now = (
+            dict(zip(now[keys].itertuples(index=False, name=None), now[column], strict=True)) if len(now) else {}
+        )
+        shown = zip(rows[keys].itertuples(index=False, name=None), rows[column], strict=True)
+        return {key: values_now.get(key) for key, value in shown if values_now.get(key) != value}
+
+    def _connect(self) -> Connection:
+        connection = super()._connect()
+        if getattr(self._local, "shows", None) != (connection, self._version):
+            show_version(connection, self._version)
+            self._local.shows = (connection, self._version)
+        return connection
+
+
+def _reasons_of(place: Key, rows: list[Row]) -> str:
+    """Why the value at a place changed, in words; a series that changed as a whole has one row, with its first period."""
+    metric, grain, start, segment_value = place
+    found = [
+        restatement_reasons(row)
+        for row in rows
+        if (row["metric_id"], row["grain"], row["segment_value"]) == (metric, grain, segment_value)
+        and (row["period_start"] == start or (row["periods"] != 1 and row["period_start"] <= start))
+    ]
+    return ", ".join(dict.fromkeys(reason for reasons in found for reason in reasons.split(", ")))
