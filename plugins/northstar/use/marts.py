@@ -83,8 +83,8 @@ class Restated:
     reasons: str
 
 
-# metric, grain, period_start, segment_value
-Key = tuple[str, str, datetime, str]
+# metric_id, grain, period_start, application, segment, segment_value
+Key = tuple[str, str, datetime, str, str, str]
 
 
 class Coverage(TypedDict):
@@ -349,15 +349,22 @@ class Marts:
         """The earlier version that a reader asked for; None where the newest is shown."""
         return None
 
-    def restated(self, values: pd.DataFrame, application: str, segment: str = "") -> dict[Key, Restated]:
-        """Which of these complete values (metric_id, grain, period_start, segment_value, value) were restated since the version that is shown."""
+    def restated(self, values: pd.DataFrame) -> dict[Key, Restated]:
+        """Which complete values were restated since the version that is shown; none where that is the newest.
+
+        values: the columns of Key and value; is_complete where not all of them are complete.
+        """
         return {}
 
     def changed(
-        self, rows: pd.DataFrame, keys: list[str], column: str, text: str, **parameters: object
-    ) -> dict[tuple[object, ...], object]:
-        """{key: what stands there now} of the rows of a statement on a mart whose `column` is another in the newest version."""
+        self, rows: pd.DataFrame, keys: list[str], columns: list[str], text: str, **parameters: object
+    ) -> dict[tuple[object, ...], Row | None]:
+        """{key: the row that the statement `text` finds in the newest version} of the rows that it found in the version that is shown, where one of `columns` is another now."""
         return {}
+
+    def reasons_since(self, metric: str, application: str) -> str:
+        """Why values of a metric were restated since the version that is shown, in words; '' where none was."""
+        return ""
 
     def with_connection(self, use: Callable[[Connection], Result]) -> Result:
         """The result of `use` with this thread's connection; tried once more where that was lost."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TypeVar
 
 import pandas as pd
@@ -16,6 +17,14 @@ from northstar.warehouse.rows import Connection, Row
 
 # characters of what a reader asked for that are repeated to him
 CHARACTERS = 40
+# what names a series of all segment values, and a value
+SERIES = ["metric_id", "grain", "application", "segment"]
+KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
+# the series that are asked for, with their first and last periods
+ASKED = (
+    "unnest(%(metric_id)s::text[], %(grain)s::text[], %(application)s::text[], %(segment)s::text[], %(min)s::timestamptz[], %(max)s::timestamptz[]) "
+    "as asked (metric_id, grain, application, segment, first, last)"
+)
 ROLLBACK = "an earlier version was put back"
 Result = TypeVar("Result")
 
@@ -103,40 +112,31 @@ class PastMarts(Marts):
         )  # fmt: skip
         return {row["target_id"]: row for row in frame.to_dict("records")}
 
-    def restated(self, values: pd.DataFrame, application: str, segment: str = "") -> dict[Key, Restated]:
+    def restated(self, values: pd.DataFrame) -> dict[Key, Restated]:
         complete = values[values["is_complete"].astype(bool)] if "is_complete" in values else values
         if not len(complete):
             return {}
-        names = ["metric_id", "grain"]
-        series = complete[names].drop_duplicates()
-        where = {
-            "metrics": list(series["metric_id"]), "grains": list(series["grain"]), "application": application, "segment": segment,
-            "first": complete["period_start"].min(), "last": complete["period_start"].max(),
-        }  # fmt: skip
+        ranges = complete.groupby(SERIES, sort=False)["period_start"].agg(["min", "max"]).reset_index()
+        arrays = {name: list(ranges[name]) for name in (*SERIES, "min", "max")}
         now = self.newest_marts.frame(
-            "select v.metric_id, v.grain, v.period_start, v.segment_value, v.value from unnest(%(metrics)s::text[], %(grains)s::text[]) as a (metric_id, grain) "
-            "join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain where v.application = %(application)s "
-            "and v.segment = %(segment)s and v.period_start between %(first)s and %(last)s", **where,
+            f"select v.metric_id, v.grain, v.period_start, v.application, v.segment, v.segment_value, v.value from {ASKED} "
+            "join metric_values as v using (metric_id, grain, application, segment) where v.period_start between first and last", **arrays,
         )  # fmt: skip
-        key = [*names, "period_start", "segment_value"]
-        values_now = (
-            dict(zip(now[key].itertuples(index=False, name=None), now["value"], strict=True)) if len(now) else {}
-        )
-        shown = zip(complete[key].itertuples(index=False, name=None), complete["value"], strict=True)
-        changed = {place: values_now.get(place) for place, value in shown if values_now.get(place) != value}
+        values_now, shown = _by_key(now), _by_key(complete)
+        changed = {key: values_now.get(key) for key, value in shown.items() if values_now.get(key) != value}
         if not changed:
             return {}
-        reasons, currency = self._reasons(where), self.newest_marts.currency
+        reasons, currency = self._reasons(arrays), self.newest_marts.currency
         return {
-            place: Restated(value, currency, _reasons_of(place, reasons) or self._rollback())
-            for place, value in changed.items()
+            key: Restated(value, currency, _reasons_of(key, reasons) or self._rollback())
+            for key, value in changed.items()
         }
 
-    def _reasons(self, where: dict[str, object]) -> list[Row]:
+    def _reasons(self, arrays: dict[str, list[object]]) -> list[Row]:
         return self.newest_marts.rows(
-            "select metric_id, grain, period_start, segment_value, periods, reason, reasons from metric_restatements where new_version > %(version)s "
-            "and metric_id = any(%(metrics)s) and grain = any(%(grains)s) and application = %(application)s and segment = %(segment)s order by new_version",
-            version=self._version, **{n: v for n, v in where.items() if n not in ("first", "last")},
+            "select metric_id, grain, period_start, application, segment, segment_value, periods, reason, reasons "
+            f"from {ASKED} join metric_restatements using (metric_id, grain, application, segment) "
+            "where new_version > %(version)s and period_start <= last order by new_version", version=self._version, **arrays,
         )  # fmt: skip
 
     def _rollback(self) -> str:
@@ -148,14 +148,27 @@ class PastMarts(Marts):
         return ROLLBACK if len(frame) else ""
 
     def changed(
-        self, rows: pd.DataFrame, keys: list[str], column: str, text: str, **parameters: object
-    ) -> dict[tuple[object, ...], object]:
-        now = self.newest_marts.frame(text, **parameters)
-        values_now = (
-            dict(zip(now[keys].itertuples(index=False, name=None), now[column], strict=True)) if len(now) else {}
-        )
-        shown = zip(rows[keys].itertuples(index=False, name=None), rows[column], strict=True)
-        return {key: values_now.get(key) for key, value in shown if values_now.get(key) != value}
+        self, rows: pd.DataFrame, keys: list[str], columns: list[str], text: str, **parameters: object
+    ) -> dict[tuple[object, ...], Row | None]:
+        if not len(rows):
+            return {}
+        now = self.newest_marts.frame(text, **parameters).to_dict("records")
+        rows_now = {tuple(row[name] for name in keys): row for row in now}
+        changed: dict[tuple[object, ...], Row | None] = {}
+        for row in rows.to_dict("records"):
+            key = tuple(row[name] for name in keys)
+            newest = rows_now.get(key)
+            if newest is None or any(_is_other(row[name], newest[name]) for name in columns):
+                changed[key] = newest
+        return changed
+
+    def reasons_since(self, metric: str, application: str) -> str:
+        rows = self.newest_marts.frame(
+            "select distinct unnest(coalesce(reasons, array[reason])) as reason from metric_restatements where new_version > %(version)s "
+            "and metric_id = %(metric)s and application = %(application)s order by 1",
+            version=self._version, metric=metric, application=application,
+        )  # fmt: skip
+        return ", ".join(reason.replace("_", " ") for reason in rows["reason"]) if len(rows) else self._rollback()
 
     def _connect(self) -> Connection:
         connection = super()._connect()
@@ -165,13 +178,25 @@ class PastMarts(Marts):
         return connection
 
 
-def _reasons_of(place: Key, rows: list[Row]) -> str:
+def _by_key(values: pd.DataFrame) -> dict[Key, Decimal | None]:
+    return (
+        dict(zip(values[list(KEY)].itertuples(index=False, name=None), values["value"], strict=True))
+        if len(values)
+        else {}
+    )
+
+
+def _is_other(then: object, now: object) -> bool:
+    # a null is None or NaN, depending on the column's other values
+    return then != now and not (pd.isna(then) and pd.isna(now))
+
+
+def _reasons_of(key: Key, rows: list[Row]) -> str:
     """Why the value at a place changed, in words; a series that changed as a whole has one row, with its first period."""
-    metric, grain, start, segment_value = place
     found = [
         restatement_reasons(row)
         for row in rows
-        if (row["metric_id"], row["grain"], row["segment_value"]) == (metric, grain, segment_value)
-        and (row["period_start"] == start or (row["periods"] != 1 and row["period_start"] <= start))
+        if all(row[name] == part for name, part in zip(KEY, key, strict=True) if name != "period_start")
+        and (row["period_start"] == key[2] or (row["periods"] != 1 and row["period_start"] <= key[2]))
     ]
     return ", ".join(dict.fromkeys(reason for reasons in found for reason in reasons.split(", ")))

@@ -33,7 +33,15 @@ from northstar.use.pages.as_of import Choice, obey_as_of, shown_marts
 from northstar.use.pages.describe import banner, description, made_of, rules
 from northstar.use.pages.links import page_path, slug
 from northstar.use.pages.painter import Painter
-from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure, why_link
+from northstar.use.pages.panels.drawing import (
+    WORST,
+    Panel,
+    attribute,
+    describe_restated,
+    empty_figure,
+    why_link,
+    with_mark,
+)
 from northstar.use.pages.why import add_why
 from northstar.use.why.background import Place
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
@@ -225,6 +233,8 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
         application=application, metrics=list(metrics_by_id), grains=[_first_grain(entry["grains"]) for entry in metrics_by_id.values()],
     )  # fmt: skip
     newest = {r["metric_id"]: r for r in frame.to_dict("records")} if len(frame) else {}
+    found = marts.restated(frame.assign(application=application, segment="", segment_value=""))
+    restated = {key[0]: value for key, value in found.items()}
     rows = []
     for metric, entry in metrics_by_id.items():
         value = newest.get(metric)
@@ -239,7 +249,8 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
         )
         rows.append({
             "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
-            "newest": why_link(format_value(value["value"], entry["unit"], marts.currency), Place(metric, value["grain"], value["period_start"], application))
+            "newest": with_mark(why_link(format_value(value["value"], entry["unit"], marts.currency), Place(metric, value["grain"], value["period_start"], application)),
+                                describe_restated(restated.get(metric), entry["unit"]))
             if value else "-",
             "period": period(value["period_start"], value["grain"], marts.calendar) if value else "", "zone": zones,
             "null reason": what_to_land(lacking[metric]) if metric in lacking else (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
@@ -262,7 +273,10 @@ def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
     currency = painter().marts.currency
     expected: dict[str, Chance] = {}
     rows = []
-    for r in marts.targets(application).to_dict("records"):
+    targets = marts.targets(application)
+    judged = targets[targets["period_start"].notna()] if len(targets) else targets
+    restated = marts.restated(judged)
+    for r in targets.to_dict("records"):
         if dashboard not in re.split("[,;]", r["dashboards"] or ""):
             continue
         expected |= marts.expectations(r["metric_id"]) if pd.notna(r["due_at"]) else {}
@@ -272,8 +286,9 @@ def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
         )
         rows.append({
             "metric": title_of(r["metric_id"]), "application": r["application"], "segment": r["segment_value"] or "", "grain": r["grain"],
-            "value": why_link(format_value(r["value"], r["unit"], currency), Place(
+            "value": with_mark(why_link(format_value(r["value"], r["unit"], currency), Place(
                 r["metric_id"], r["grain"], r["period_start"], r["application"], r["segment"], r["segment_value"]) if r["value"] is not None else None),
+                describe_restated(restated.get((r["metric_id"], r["grain"], r["period_start"], r["application"], r["segment"], r["segment_value"])), r["unit"])),
             "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
             "forecast": describe_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",

@@ -19,10 +19,9 @@ from pydantic import PrivateAttr
 from northstar.base.errors import NorthstarError
 from northstar.use.marts import Marts, Published
 from northstar.use.pages.links import AS_OF
+from northstar.use.pages.panels.drawing import MARK
 from northstar.use.past import PastMarts, find_version
 
-# what stands beside a number that was restated since
-MARK = "◆"
 HEADER = "X-Northstar-As-Of"
 # what belongs to no version
 ALWAYS = ("/assets/", "/_dash-component-suites/", "/_favicon", "/health")
