@@ -83,7 +83,7 @@ class Restated:
     reasons: str
 
 
-# metric_id, grain, period_start, application, segment, segment_value
+KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 Key = tuple[str, str, datetime, str, str, str]
 
 

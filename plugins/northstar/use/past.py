@@ -10,16 +10,15 @@ import pandas as pd
 from northstar.base.clock import Calendar
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Rules
-from northstar.use.marts import Key, Marts, Published, Restated
+from northstar.use.marts import KEY, Key, Marts, Published, Restated
 from northstar.use.words import Chance, restatement_reasons
 from northstar.warehouse.published.past import require_readable, show_version
 from northstar.warehouse.rows import Connection, Row
 
 # characters of what a reader asked for that are repeated to him
 CHARACTERS = 40
-# what names a series of all segment values, and a value
+# what names a series of all segment values
 SERIES = ["metric_id", "grain", "application", "segment"]
-KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 # the series that are asked for, with their first and last periods
 ASKED = (
     "unnest(%(metric_id)s::text[], %(grain)s::text[], %(application)s::text[], %(segment)s::text[], %(min)s::timestamptz[], %(max)s::timestamptz[]) "

@@ -16,7 +16,8 @@ from northstar.use.changes import describe_amount
 from northstar.use.explain.explanation import Rows, Side
 from northstar.use.explain.text import describe_landed, format_number, tidy, verdict
 from northstar.use.marts import Marts
-from northstar.use.pages.links import page_path
+from northstar.use.pages.links import page_path, path_as_of
+from northstar.use.pages.panels.drawing import describe_restated
 from northstar.use.why.background import Background, Place, certificate_of, find_background, parse_moment
 from northstar.use.why.mart_rows import MartRows, find_rows
 from northstar.use.why.rows import Behind, find_behind
@@ -28,6 +29,7 @@ TEMPLATES = jinja2.Environment(
     autoescape=True,
     undefined=jinja2.StrictUndefined,
 )
+TEMPLATES.filters["as_of"] = path_as_of
 TEMPLATES.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
 # columns of a row that are shown beside what it contributes, and characters of each
 COLUMNS, CHARACTERS = 5, 60
@@ -99,7 +101,8 @@ def show_background(marts: Marts, background: Background) -> str:
         metric_page=page_path("Metrics", metric=place.metric, application=place.application, grain=place.grain),
         targets=[_target(marts, background, row) for row in background.targets],
         restatements=[_restatement(marts, background, row) for row in background.restatements],
-        rows_path=place.path.replace("?", "/rows?", 1), certificate=background.certificate,
+        rows_path=place.path.replace("?", "/rows?", 1), certificate=background.certificate, version=marts.past_version,
+        now_path=place.path, since=describe_restated(background.since, unit),
     )  # fmt: skip
 
 
@@ -149,6 +152,7 @@ def show_behind(marts: Marts, background: Background, behind: Behind) -> str:
         before=period(background.earlier["period_start"], place.grain, marts.calendar) if background.earlier else "",
         accounts=[{"name": name, "amount": describe_amount(float(amount), unit, marts.currency)} for name, amount in behind.accounts],
         sides=[_side(title, side) for title, side in sides], model=behind.model, sql=tidy(behind.sql),
+        version=marts.past_version, now_path=place.path,
         queries=[{"measure": rows.measure, "sql": rows.sql} for _, side in sides for rows in side.rows],
     )  # fmt: skip
 
@@ -157,7 +161,11 @@ def show_mart(marts: Marts, found: MartRows) -> str:
     """Rows of a mart, as HTML."""
     cells = [[_value(row[name]) for name in found.columns] for row in found.rows]
     return TEMPLATES.get_template("why_mart.html").render(
-        title=title_of(found.mart), found=found, cells=cells, certificate=certificate_of(marts)
+        title=title_of(found.mart),
+        found=found,
+        cells=cells,
+        certificate=certificate_of(marts),
+        version=marts.past_version,
     )
 
 

@@ -22,6 +22,7 @@ NOT_RECORDED = (
     "how this number is made has not been recorded yet; the next publication, or `northstar dashboard`, records it"
 )
 BEING_BUILT = "the rows behind this number are being built again; they are shown when that run has published"
+NEWEST_ONLY = "the landed rows behind a number are shown for the newest version only"
 SLOW = "the rows behind this number are too many to be added up while a page waits; `northstar explain` shows them"
 
 
@@ -45,8 +46,11 @@ def find_behind(marts: Marts, background: Background) -> Behind:
     """The rows behind the number that `background` describes.
 
     They are shown only if they add up to what was published: while a run builds, or after a rollback, the tables may hold other rows.
+    Of an earlier version only the SQL is known, and that where the code is still the same.
     """
     try:
+        if marts.past_version is not None:
+            return _formula(marts, background.place.metric)
         with db.connect(marts.settings, "bi_reader") as connection:
             connection.execute(LIMITS)
             rows = connection.execute("select model, sql from explain.models()").fetchall()
@@ -66,6 +70,21 @@ def find_behind(marts: Marts, background: Background) -> Behind:
         return Behind(note=SLOW)
     except NorthstarError as exc:
         return Behind(note=str(exc))
+
+
+def _formula(marts: Marts, metric: str) -> Behind:
+    """What makes a metric, where the newest version's code is that of the version that is shown."""
+    codes = marts.rows(
+        "select p.code_version = n.code_version as is_same from publications as p, marts.publications as n "
+        "order by p.published_version desc, n.published_version desc limit 1"
+    )
+    if not codes or not codes[0]["is_same"]:
+        return Behind(note=f"{NEWEST_ONLY}; the code that made this one has changed since")
+    models = {row["model"]: row["sql"] for row in marts.rows("select model, sql from explain.models()")}
+    if not models:
+        return Behind(note=NEWEST_ONLY)
+    definition = Library(models, marts.as_of()).of_metric(metric)
+    return Behind(definition.name, definition.sql, note=NEWEST_ONLY)
 
 
 def _behind(reader: ReaderByFunctions, library: Library, background: Background) -> Behind:

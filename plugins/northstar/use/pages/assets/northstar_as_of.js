@@ -48,7 +48,7 @@
   });
   // a link that is opened in another tab has to name the version itself
   function lead() {
-    document.querySelectorAll('a[href^="/"]').forEach(function (link) {
+    document.querySelectorAll('a[href^="/"]:not(.northstar-why-now)').forEach(function (link) {
       const address = link.getAttribute("href");
       if (new URL(address, window.location.href).searchParams.get(AS_OF) !== shown) link.setAttribute("href", asOf(address));
     });

@@ -27,12 +27,23 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     frame = escape_labels(frame.head(FLOWS), "from_event", "to_event")
     # left and right are different nodes: a session may come back to where it was
     left, right = list(dict.fromkeys(frame["from_event"])), list(dict.fromkeys(frame["to_event"]))
+    raw = {
+        **dict(zip(frame["from_event"], frame["raw_from_event"], strict=True)),
+        **dict(zip(frame["to_event"], frame["raw_to_event"], strict=True)),
+    }
+    chosen = {
+        "month": f"{frame['month'].iloc[0]:%Y-%m-%d}",
+        **({} if application == "all" else {"application": application}),
+    }
+    nodes = [
+        *(rows_path("user_paths", from_event=raw[e], **chosen) for e in left),
+        *(rows_path("user_paths", to_event=raw[e], **chosen) for e in right),
+    ]
     figure = go.Figure(go.Sankey(
-        node={"label": [*left, *right], "pad": 14, "thickness": 14, "color": COLOURS[0]},
+        node={"label": [*left, *right], "pad": 14, "thickness": 14, "color": COLOURS[0], "customdata": nodes},
         link={"source": [left.index(e) for e in frame["from_event"]], "target": [len(left) + right.index(e) for e in frame["to_event"]],
               "value": frame["sessions"],
-              "customdata": [[float(r["share"]), words.get((r["raw_from_event"], r["raw_to_event"], r["month"]), ""), rows_path("user_paths", month=f"{r['month']:%Y-%m-%d}", from_event=r["raw_from_event"], to_event=r["raw_to_event"],
-                              **({} if application == "all" else {"application": application}))] for r in frame.to_dict("records")],
+              "customdata": [[float(r["share"]), words.get((r["raw_from_event"], r["raw_to_event"], r["month"]), ""), rows_path("user_paths", from_event=r["raw_from_event"], to_event=r["raw_to_event"], **chosen)] for r in frame.to_dict("records")],
               "hovertemplate": "%{source.label} to %{target.label}: %{value:,} sessions, "
               "%{customdata[0]:.1f} % of the sessions at that event %{customdata[1]}<extra></extra>"},
     ))  # fmt: skip
