@@ -16,7 +16,7 @@ from northstar.use.changes import describe_amount
 from northstar.use.explain.explanation import Rows, Side
 from northstar.use.explain.text import describe_landed, format_number, tidy, verdict
 from northstar.use.marts import Marts
-from northstar.use.pages.links import page_path, path_as_of
+from northstar.use.pages.links import AS_OF, page_path, path_as_of
 from northstar.use.pages.panels.drawing import describe_restated
 from northstar.use.why.background import Background, Place, certificate_of, find_background, parse_moment
 from northstar.use.why.mart_rows import MartRows, find_rows
@@ -52,7 +52,7 @@ def add_why(server: Flask, marts: Callable[[], Marts]) -> None:
         return _answer(show)
 
     def rows_of_mart(mart: str) -> ResponseReturnValue:
-        chosen = {name: value for name, value in request.args.items() if value}
+        chosen = {name: value for name, value in request.args.items() if value and name != AS_OF}
         return _answer(lambda: show_mart(marts(), find_rows(marts(), mart, chosen)))
 
     server.add_url_rule("/why/<metric>", "why", background)
