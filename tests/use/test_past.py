@@ -9,7 +9,7 @@ from northstar.base.errors import NorthstarError
 from northstar.use.marts import Marts, Restated
 from northstar.use.past import ROLLBACK, PastMarts, find_version
 from northstar.use.why.background import Place, find_background
-from northstar.use.why.rows import NEWEST_ONLY, find_behind
+from northstar.use.why.rows import FACTS, NEWEST_ONLY, find_behind
 from northstar.warehouse import db
 from northstar.warehouse.published.past import show_version
 from tests.support import later_versions, select, utc
@@ -136,6 +136,40 @@ def test_the_background_of_an_earlier_number_has_no_landed_rows(newest):
     assert background.restatements == [] != find_background(newest, Place("mrr", "month", FEBRUARY)).restatements
     behind = find_behind(then, background)
     assert behind.note == NEWEST_ONLY and behind.model == "metrics_revenue" and behind.numerator is None
+
+
+def test_the_facts_that_a_version_published_are_shown_where_a_metric_is_made_of_them(newest, versions):
+    ticket = "ticket_id = (select min(ticket_id) from marts.fct_tickets where created_at >= '2026-02-01' and created_at < '2026-03-01')"
+    place = Place("ticket_volume", "month", FEBRUARY)
+    before = find_behind(PastMarts(newest, 3), find_background(PastMarts(newest, 3), place))
+    assert before.note.startswith(FACTS) and before.numerator.adds_up and before.numerator.rows[0].sample
+    shown = {row["source"]["ticket_id"] for row in before.numerator.rows[0].sample}
+    # the fact moves to another month later: what the version published is what it was
+    with db.connect(versions, "owner") as connection:
+        columns = [
+            r["name"]
+            for r in connection.execute(
+                "select attname as name from pg_attribute where attrelid = 'marts_history.fct_tickets'::regclass and attnum > 0 and attname !~ '^_'"
+            )
+        ]
+        names = ", ".join(columns)
+        connection.execute(
+            f"insert into marts_history.fct_tickets ({names}, _from_version, _to_version) select {names}, 1, 4 from marts.fct_tickets where {ticket}"
+        )
+        connection.execute(
+            f"update marts.fct_tickets set created_at = created_at - interval '40 days', _version = 4 where {ticket}"
+        )
+    try:
+        then = PastMarts(newest, 1)
+        behind = find_behind(then, find_background(then, place))
+        assert {row["source"]["ticket_id"] for row in behind.numerator.rows[0].sample} == shown
+    finally:
+        with db.connect(versions, "owner") as connection:
+            connection.execute("delete from marts.fct_tickets where _version = 4")
+            connection.execute(
+                f"insert into marts.fct_tickets ({names}, _version) select {names}, 1 from marts_history.fct_tickets where _to_version = 4"
+            )
+            connection.execute("delete from marts_history.fct_tickets where _to_version = 4")
 
 
 def test_an_earlier_version_is_read_by_its_keys(versions):
