@@ -3,10 +3,10 @@
 The browser sends the version with everything that a page asks for (northstar_as_of.js), so each tab has its own, and no session keeps one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlencode
 
 import jinja2
@@ -100,16 +100,15 @@ class Choice(vm.Dropdown):
     """A dropdown whose options are those of the version that is shown."""
 
     type: Literal["dropdown"] = "dropdown"
-    # Any: as Vizro has options
-    _offered: Callable[[], list[Any]] = PrivateAttr()
+    _offered: Callable[[], Sequence[object]] = PrivateAttr()
 
     @classmethod
-    def of(cls, offered: Callable[[], list[Any]], title: str, value: str) -> "Choice":
+    def of(cls, offered: Callable[[], Sequence[object]], title: str, value: str) -> "Choice":
         """A dropdown; offered: gives its options when a page is opened."""
         choice = cls.model_validate({"title": title, "options": offered(), "value": value, "multi": False})
         choice._offered = offered
         return choice
 
     def __call__(self, options: object) -> html.Div:
-        draw: Callable[[list[Any]], html.Div] = super().__call__
+        draw: Callable[[Sequence[object]], html.Div] = super().__call__
         return draw(self._offered())
