@@ -422,10 +422,12 @@ def test_a_tab_stays_at_its_version_whatever_is_published_and_says_what_was_rest
             assert panel.locator(".northstar-why-value").inner_text() == shown["all"]
             panel.get_by_text("shown for the newest version only").wait_for()
     # a version that is removed while its page is open
-    context = chromium.new_context()
+    context = chromium.new_context(viewport={"width": DESK, "height": 900})
     context.set_default_timeout(90_000)
     page = context.new_page()
     go(page, pages + "/?as_of=1")
+    # or what is still being asked for is told so already
+    page.wait_for_load_state("networkidle")
     with db.connect(built, "owner") as connection:
         connection.execute("insert into marts_at_version.pruned_versions values (2)")
     try:

@@ -113,7 +113,7 @@ class PastMarts(Marts):
 
     def restated(self, values: pd.DataFrame) -> dict[Key, Restated]:
         complete = values[values["is_complete"].astype(bool)] if "is_complete" in values else values
-        if not len(complete):
+        if not len(complete) or self._is_newest():
             return {}
         ranges = complete.groupby(SERIES, sort=False)["period_start"].agg(["min", "max"]).reset_index()
         arrays = {name: list(ranges[name]) for name in (*SERIES, "min", "max")}
@@ -130,6 +130,11 @@ class PastMarts(Marts):
             key: Restated(value, currency, _reasons_of(key, reasons) or self._rollback())
             for key, value in changed.items()
         }
+
+    def _is_newest(self) -> bool:
+        """Whether nothing was published since, so that nothing can have been restated."""
+        newest = self.newest_marts.published()
+        return newest is None or newest.version == self._version
 
     def _reasons(self, arrays: dict[str, list[object]]) -> list[Row]:
         return self.newest_marts.rows(
@@ -149,7 +154,7 @@ class PastMarts(Marts):
     def changed(
         self, rows: pd.DataFrame, keys: list[str], columns: list[str], text: str, **parameters: object
     ) -> dict[tuple[object, ...], Row | None]:
-        if not len(rows):
+        if not len(rows) or self._is_newest():
             return {}
         now = self.newest_marts.frame(text, **parameters).to_dict("records")
         rows_now = {tuple(row[name] for name in keys): row for row in now}
