@@ -386,13 +386,13 @@ class Marts:
         return connection
 
     def _rows(self, text: str, parameters: dict[str, object]) -> list[Row]:
-        rows = self.with_connection(lambda connection: _first_rows(connection, text, parameters, ROWS + 1))
+        rows = self.with_connection(lambda connection: first_rows(connection, text, parameters, ROWS + 1))
         if len(rows) > ROWS:
             raise NorthstarError(f"more than {ROWS:,} rows for one panel; choose a coarser grain or a shorter period")
         return rows
 
 
-def _first_rows(connection: Connection, text: str, parameters: dict[str, object], count: int) -> list[Row]:
+def first_rows(connection: Connection, text: str, parameters: dict[str, object], count: int) -> list[Row]:
     """The first rows of a query; what follows them never comes into memory."""
     stream = connection.cursor().stream(text, parameters or None, size=CHUNK_ROWS)
     # a generator, which psycopg's annotation does not say

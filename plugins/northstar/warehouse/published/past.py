@@ -38,6 +38,14 @@ READABLE_VERSIONS_QUERY = (
 PRUNED_TABLE = f"{SCHEMA}.pruned_versions"
 
 
+class VersionNotShown(NorthstarError):
+    """A version that was never published, or is no longer kept."""
+
+
+class VersionWithheld(NorthstarError):
+    """A version that showed smaller groups of people than may be shown now."""
+
+
 def ensure_past_views(connection: Connection, settings: Settings) -> None:
     """Create the views that are missing or whose text has changed, and let readers read the history behind them.
 
@@ -81,7 +89,7 @@ def ensure_past_views(connection: Connection, settings: Settings) -> None:
 def read_version(connection: Connection, settings: Settings, version: int, is_local: bool = True) -> None:
     """Have `marts_at_version` show a version to this session, or to its transaction alone.
 
-    Raises NorthstarError when the version was never published, is no longer kept, or showed smaller groups than may be shown now.
+    Raises VersionNotShown when the version was never published or is no longer kept, VersionWithheld when it showed smaller groups than may be shown now.
     """
     relations = fetch_one(
         connection.execute(
@@ -97,18 +105,18 @@ def read_version(connection: Connection, settings: Settings, version: int, is_lo
 
 
 def require_readable(connection: Connection, version: int) -> None:
-    """Raise NorthstarError when a version was never published, is no longer kept, or showed smaller groups than may be shown now."""
+    """Raise VersionNotShown or VersionWithheld; see read_version."""
     readable = fetch_one(connection.execute("select to_regclass('marts_at_version.readable_versions') as t"))["t"]
     row = connection.execute(
         "select is_kept, is_coarse_enough, (select min(published_version) from marts_at_version.readable_versions where is_kept) as oldest "
         "from marts_at_version.readable_versions where published_version = %s", [version]
     ).fetchone() if readable else None  # fmt: skip
     if row is None:
-        raise NorthstarError(f"version {version} was never published; `northstar status` shows the newest")
+        raise VersionNotShown(f"version {version} was never published; `northstar status` shows the newest")
     if not row["is_kept"]:
-        raise not_kept_error(version, row["oldest"])
+        raise VersionNotShown(not_kept_error(version, row["oldest"]))
     if not row["is_coarse_enough"]:
-        raise NorthstarError(
+        raise VersionWithheld(
             f"version {version} showed groups of people that are smaller than suppress_below allows now: it cannot be read any more"
         )
 
