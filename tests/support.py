@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow.parquet as pq
+from psycopg.types.json import Jsonb
 
 from northstar.audit.worker import start_worker
 from northstar.base.settings import Settings
@@ -250,6 +251,68 @@ def longer_history(settings: Settings, months: int = 14, application: str = "all
         yield
     finally:
         change(remove_values)
+
+
+@contextmanager
+def later_versions(
+    settings: Settings, *changes: list[tuple[str, str, str]], restatements: str = "", restores: int | None = None
+):
+    """Publish versions after the first by hand, for as long as the context lasts: one for each list of (mart, condition, assignment).
+
+    restatements: a query for the rows of metric_restatements that the second version records. restores: the version that the last one restores.
+    """
+    versions = range(2, len(changes) + 2)
+    with db.connect(settings, "owner") as connection:
+        for version, rows in zip(versions, changes, strict=True):
+            _copy_row(connection, "publications", version, restores if version == versions[-1] else None)
+            _copy_row(connection, "certificates", version, None)
+            for mart, condition, assignment in rows:
+                columns = _history_columns(connection, mart)
+                connection.execute(
+                    f"insert into marts_history.{mart} ({columns}, _from_version, _to_version) "
+                    f"select {columns}, _version, {version} from marts.{mart} where {condition}"
+                )
+                connection.execute(f"update marts.{mart} set {assignment}, _version = {version} where {condition}")
+        if restatements:
+            connection.execute(f"insert into marts.metric_restatements {restatements}")
+    try:
+        yield
+    finally:
+        with db.connect(settings, "owner") as connection:
+            for mart in {mart for rows in changes for mart, _, _ in rows}:
+                columns = _history_columns(connection, mart)
+                connection.execute(f"delete from marts.{mart} where _version > 1")
+                connection.execute(
+                    f"insert into marts.{mart} ({columns}, _version) select {columns}, _from_version from marts_history.{mart} where _from_version = 1"
+                )
+                connection.execute(f"delete from marts_history.{mart}")
+            for table, column in (
+                ("metric_restatements", "new_version"),
+                ("certificates", "published_version"),
+                ("publications", "published_version"),
+            ):
+                connection.execute(f"delete from marts.{table} where {column} > 1")
+
+
+def _history_columns(connection, mart: str) -> str:
+    rows = connection.execute(
+        "select quote_ident(attname) as name from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped and attname !~ '^_' order by attnum",
+        [f"marts_history.{mart}"],
+    )
+    return ", ".join(row["name"] for row in rows)
+
+
+def _copy_row(connection, table: str, version: int, restores: int | None) -> None:
+    """The first version's row of a table as another version's, an hour later for each."""
+    connection.execute(
+        f"insert into marts.{table} select (jsonb_populate_record(t, %s)).* from marts.{table} as t where published_version = 1",
+        [Jsonb({"published_version": version} | ({"restores_version": restores} if table == "publications" else {}))],
+    )
+    if table == "publications":
+        connection.execute(
+            "update marts.publications set published_at = published_at + make_interval(secs => %s) where published_version = %s",
+            [version, version],
+        )
 
 
 def find_needles(settings: Settings, needles: list[str]) -> set[tuple[str, str]]:

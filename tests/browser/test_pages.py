@@ -26,7 +26,7 @@ from northstar.use.pages import door, serve
 from northstar.use.pages.app import read_pages
 from northstar.use.words import title_of
 from northstar.warehouse import db
-from tests.support import longer_history
+from tests.support import later_versions, longer_history
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine (apt-get install chromium)")
@@ -368,6 +368,103 @@ def test_the_link_of_an_alert_opens_the_page_of_its_metric_with_its_application(
         page.wait_for_function("() => document.querySelector('#metrics-about').textContent.includes('Uptime')")
         for control, chosen in (("metric", "Uptime"), ("application", "web")):
             assert page.locator(f"#metrics-{control} .dash-dropdown-value").first.inner_text() == chosen
+
+
+# the MRR of the newest month, in every application and segment
+NEWEST_MRR = "series_id in (select series_id from marts.metric_series where metric_id = 'mrr' and grain = 'month') and period_start = '2026-02-01'"
+
+
+def test_a_tab_stays_at_its_version_whatever_is_published_and_says_what_was_restated_since(chromium, pages, built):
+    shown = {application: newest(built, application)["mrr"] for application in ("all", "web")}
+    with opened(chromium, pages + "/?as_of=1", DESK) as page:
+        assert "As known at version 1" in page.locator(".northstar-past").inner_text()
+        assert "still the newest version" in page.locator(".northstar-past").inner_text()
+        assert cards(page)["mrr"] == shown["all"]
+        with later_versions(
+            built, [("metric_points", NEWEST_MRR, "value = value + 1000, numerator = numerator + 1000")]
+        ):
+            time.sleep(2.5)
+            # another filter, another page by its link
+            choose(page, "executive-application", "web")
+            assert "as_of=1" in page.url and cards(page)["mrr"] == shown["web"]
+            page.get_by_role("link", name="Revenue", exact=True).click()
+            page.wait_for_function(
+                "() => location.pathname === '/revenue' && document.querySelector('#revenue-version [data-version]')"
+            )
+            page.wait_for_function(READY)
+            assert "as_of=1" in page.url and cards(page)["mrr"] == shown["all"]
+            restated = page.locator("[data-metric=mrr] .northstar-restated").inner_text()
+            assert restated == f"◆ now {newest(built)['mrr']}"
+            assert obstacles(page) == []
+            darken(page)
+            assert obstacles(page, runOnly=["color-contrast"]) == []
+            # another tab is of now, and goes there and back by the control
+            other = page.context.new_page()
+            go(other, pages)
+            assert cards(other)["mrr"] == newest(built)["mrr"] and not other.locator(".northstar-past").count()
+            other.get_by_label("As of").fill("1")
+            other.get_by_label("As of").press("Enter")
+            other.locator(".northstar-past").wait_for()
+            other.wait_for_function(READY)
+            assert cards(other)["mrr"] == shown["all"]
+            other.set_viewport_size({"width": PHONE, "height": 900})
+            assert other.evaluate("() => document.documentElement.scrollWidth") <= PHONE
+            assert other.evaluate(CUT) == [] and obstacles(other) == []
+            # the list of pages, which was open on the desk, would lie above
+            other.set_viewport_size({"width": DESK, "height": 900})
+            other.get_by_role("link", name="Back to now").click()
+            other.locator(".northstar-past").wait_for(state="detached")
+            other.wait_for_function(READY)
+            assert "as_of" not in other.url and cards(other)["mrr"] == newest(built)["mrr"]
+            # what stands behind a number is of the tab's version
+            page.locator("[data-metric=mrr] a").click()
+            panel = page.locator("#northstar-why")
+            panel.locator(".northstar-past", has_text="restated since").wait_for()
+            assert panel.locator(".northstar-why-value").inner_text() == shown["all"]
+            panel.get_by_text("shown for the newest version only").wait_for()
+    # a version that is removed while its page is open
+    context = chromium.new_context(viewport={"width": DESK, "height": 900})
+    context.set_default_timeout(90_000)
+    page = context.new_page()
+    go(page, pages + "/?as_of=1")
+    # or what is still being asked for is told so already
+    page.wait_for_load_state("networkidle")
+    with db.connect(built, "owner") as connection:
+        connection.execute("insert into marts_at_version.pruned_versions values (2)")
+    try:
+        page.get_by_role("link", name="Revenue", exact=True).click()
+        page.get_by_role("alert").get_by_text("Version 1 is no longer kept").wait_for()
+    finally:
+        with db.connect(built, "owner") as connection:
+            connection.execute("delete from marts_at_version.pruned_versions where oldest_version = 2")
+    context.close()
+
+
+def test_every_number_of_a_chart_is_opened_by_keyboard(chromium, pages):
+    with opened(chromium, pages + "/journeys", DESK) as page:
+        points = page.evaluate(
+            """() => [...document.querySelectorAll('.dash-graph .js-plotly-plot')].map(p => p._fullData.reduce((n, t) => n + (t.type === 'sankey'
+              ? t.link.value.length + t.node.label.length : t.customdata ? t.customdata.length : 0), 0))"""
+        )
+        buttons = page.locator(".northstar-numbers-button:not([hidden])")
+        for number in range(buttons.count()):
+            buttons.nth(number).focus()
+            page.keyboard.press("Enter")
+            listed = page.locator("#northstar-numbers a.northstar-why-link")
+            assert listed.count() in points and listed.count()
+            page.keyboard.press("Escape")
+            assert page.evaluate("() => document.activeElement.className") == "northstar-numbers-button"
+        buttons.last.press("Enter")
+        assert obstacles(page) == []
+        for _ in range(2):
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.locator("#northstar-why h2").wait_for()
+        page.wait_for_function("() => document.activeElement.id === 'northstar-why'")
+        page.keyboard.press("Escape")
+        assert page.evaluate("() => document.activeElement.closest('#northstar-numbers') !== null")
+        page.keyboard.press("Escape")
+        assert page.locator("#northstar-numbers").is_hidden()
 
 
 @pytest.mark.skipif(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import Any, TypedDict, TypeVar, cast
 from zoneinfo import ZoneInfo
@@ -78,6 +79,19 @@ class Metric(TypedDict):
     segments: list[str]
 
 
+@dataclass(frozen=True)
+class Restated:
+    """What became of a value since an earlier version: the newest value and its currency, and why it changed, in words."""
+
+    value: Decimal | None
+    currency: str
+    reasons: str
+
+
+KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
+Key = tuple[str, str, datetime, str, str, str]
+
+
 class Coverage(TypedDict):
     """How fresh a metric is, from a version's certificate."""
 
@@ -98,6 +112,8 @@ class Marts:
         self._memory_bytes = 0
         self._published: Published | None = None
         self._looked_at = 0.0
+        # the connections of those who read an earlier version through this reader (northstar.use.past)
+        self.past_connections = threading.local()
 
     @property
     def currency(self) -> str:
@@ -356,27 +372,57 @@ class Marts:
         published = self.published()
         return published is not None and published.forecast_from is not None
 
+    @property
+    def past_version(self) -> int | None:
+        """The earlier version that a reader asked for; None where the newest is shown."""
+        return None
+
+    def restated(self, values: pd.DataFrame) -> dict[Key, Restated]:
+        """Which complete values were restated since the version that is shown; none where that is the newest.
+
+        values: the columns of Key and value; is_complete where not all of them are complete.
+        """
+        return {}
+
+    def changed(
+        self, rows: pd.DataFrame, keys: list[str], columns: list[str], text: str, **parameters: object
+    ) -> dict[tuple[object, ...], Row | None]:
+        """{key: the row that the statement `text` finds in the newest version} of the rows that it found in the version that is shown, where one of `columns` is another now."""
+        return {}
+
+    def reasons_since(self, metric: str, application: str) -> str:
+        """Why values of a metric were restated since the version that is shown, in words; '' where none was."""
+        return ""
+
+    def with_connection(self, use: Callable[[Connection], Result]) -> Result:
+        """The result of `use` with this thread's connection; tried once more where that was lost."""
+        connection = None
+        try:
+            connection = self._connect()
+            return use(connection)
+        except psycopg.OperationalError:
+            # a statement that was cancelled, such as at its time limit, is not tried again
+            if connection is not None and not connection.closed:
+                raise
+        return use(self._connect())
+
+    def _connect(self) -> Connection:
+        """This thread's connection."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None or connection.closed:
+            connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
+        return connection
+
     def _rows(self, text: str, parameters: dict[str, object]) -> list[Row]:
-        for attempt in (1, 2):
-            connection = getattr(self._local, "connection", None)
-            try:
-                if connection is None or connection.closed:
-                    connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
-                if self._published and self._published.time_zone:
-                    db.count_days_in(connection, self._published.time_zone)
-                rows = first_rows(connection, text, parameters, ROWS + 1)
-            except psycopg.OperationalError:
-                # a statement that was cancelled, such as at its time limit, is not tried again; one that lost its connection is
-                if attempt == 2 or (connection is not None and not connection.closed):
-                    raise
-                self._local.connection = None
-                continue
-            if len(rows) > ROWS:
-                raise NorthstarError(
-                    f"more than {ROWS:,} rows for one panel; choose a coarser grain or a shorter period"
-                )
-            return rows
-        return []
+        def ask(connection: Connection) -> list[Row]:
+            if self._published and self._published.time_zone:
+                db.count_days_in(connection, self._published.time_zone)
+            return first_rows(connection, text, parameters, ROWS + 1)
+
+        rows = self.with_connection(ask)
+        if len(rows) > ROWS:
+            raise NorthstarError(f"more than {ROWS:,} rows for one panel; choose a coarser grain or a shorter period")
+        return rows
 
 
 def first_rows(connection: Connection, text: str, parameters: dict[str, object], count: int) -> list[Row]:

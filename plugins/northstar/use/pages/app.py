@@ -4,10 +4,9 @@ Every panel is drawn from the marts when somebody opens it, as `bi_reader`. What
 """
 
 import logging
-import os
 import re
-import signal
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -30,11 +29,20 @@ from northstar.use.last_preview import KeptPreview, kept_preview
 from northstar.use.lineage.published import kept_lineage
 from northstar.use.marts import Marts, Published
 from northstar.use.pages import door, serve
+from northstar.use.pages.as_of import Choice, obey_as_of, shown_marts
 from northstar.use.pages.customers import add_customers
 from northstar.use.pages.describe import banner, description, made_of, rules
 from northstar.use.pages.links import page_path, slug
 from northstar.use.pages.painter import Painter
-from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure, why_link
+from northstar.use.pages.panels.drawing import (
+    WORST,
+    Panel,
+    attribute,
+    describe_restated,
+    empty_figure,
+    why_link,
+    with_mark,
+)
 from northstar.use.pages.why import add_why
 from northstar.use.why.background import Place
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
@@ -53,9 +61,14 @@ data_manager[NO_FRAME] = pd.DataFrame
 
 
 @cache
+def newest_marts() -> Marts:
+    """This process's reader of the newest version, on the home that the environment names."""
+    return Marts(load_settings())
+
+
 def painter() -> Painter:
-    """The painter of this process, on the home that the environment names."""
-    return Painter(Marts(load_settings()))
+    """The painter of the version that is shown."""
+    return Painter(shown_marts(newest_marts()))
 
 
 class PageContent(TypedDict):
@@ -121,15 +134,8 @@ def cards(data_frame: pd.DataFrame, panel: Panel, application: str = "all", grai
 
 @capture("figure")
 def version_banner(data_frame: pd.DataFrame) -> html.Div:
-    """The banner at the head of each page. When the marts have a new application, the pages are built again."""
-    marts = painter().marts
-    if (
-        marts.published()
-        and marts.applications() != built_applications()
-        and "gunicorn" in os.environ.get("SERVER_SOFTWARE", "")
-    ):
-        os.kill(os.getppid(), signal.SIGHUP)
-    return banner(marts)
+    """The banner at the head of each page."""
+    return banner(painter().marts)
 
 
 @capture("figure")
@@ -228,6 +234,8 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
         application=application, metrics=list(metrics_by_id), grains=[_first_grain(entry["grains"]) for entry in metrics_by_id.values()],
     )  # fmt: skip
     newest = {r["metric_id"]: r for r in frame.to_dict("records")} if len(frame) else {}
+    found = marts.restated(frame.assign(application=application, segment="", segment_value=""))
+    restated = {key[0]: value for key, value in found.items()}
     rows = []
     for metric, entry in metrics_by_id.items():
         value = newest.get(metric)
@@ -242,7 +250,8 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
         )
         rows.append({
             "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
-            "newest": why_link(format_value(value["value"], entry["unit"], marts.currency), Place(metric, value["grain"], value["period_start"], application))
+            "newest": with_mark(why_link(format_value(value["value"], entry["unit"], marts.currency), Place(metric, value["grain"], value["period_start"], application)),
+                                describe_restated(restated.get(metric), entry["unit"]))
             if value else "-",
             "period": period(value["period_start"], value["grain"], marts.calendar) if value else "", "zone": zones,
             "null reason": what_to_land(lacking[metric]) if metric in lacking else (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
@@ -265,7 +274,10 @@ def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
     currency = painter().marts.currency
     expected: dict[str, Chance] = {}
     rows = []
-    for r in marts.targets(application).to_dict("records"):
+    targets = marts.targets(application)
+    judged = targets[targets["period_start"].notna()] if len(targets) else targets
+    restated = marts.restated(judged)
+    for r in targets.to_dict("records"):
         if dashboard not in re.split("[,;]", r["dashboards"] or ""):
             continue
         expected |= marts.expectations(r["metric_id"]) if pd.notna(r["due_at"]) else {}
@@ -275,8 +287,9 @@ def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
         )
         rows.append({
             "metric": title_of(r["metric_id"]), "application": r["application"], "segment": r["segment_value"] or "", "grain": r["grain"],
-            "value": why_link(format_value(r["value"], r["unit"], currency), Place(
+            "value": with_mark(why_link(format_value(r["value"], r["unit"], currency), Place(
                 r["metric_id"], r["grain"], r["period_start"], r["application"], r["segment"], r["segment_value"]) if r["value"] is not None else None),
+                describe_restated(restated.get((r["metric_id"], r["grain"], r["period_start"], r["application"], r["segment"], r["segment_value"])), r["unit"])),
             "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
             "forecast": describe_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
@@ -296,7 +309,9 @@ def alerts(data_frame: pd.DataFrame, application: str = "all") -> html.Div:
 
 
 def shown_alerts(marts: Marts, application: str) -> html.Div:
-    """The table of the open alerts."""
+    """The table of the open alerts; for an earlier version, of the alerts of its targets, which are what a version keeps."""
+    if marts.past_version is not None:
+        return _alerts_of_version(marts, application)
     currency = marts.currency
     rows = []
     for r in marts.open_alerts(application):
@@ -313,6 +328,24 @@ def shown_alerts(marts: Marts, application: str) -> html.Div:
         })  # fmt: skip
     names = ["alert", "application", "severity", "of", "value", "compared with", "usual", "fired in 90 days", "since", "rule", "of the same cause", "contributes most", "action", "state", "id"]  # fmt: skip
     return _table(rows, names, "Open alerts", "No alert is open.")
+
+
+def _alerts_of_version(marts: Marts, application: str) -> html.Div:
+    rows = [
+        {
+            "alert": title_of(r["metric_id"]), "application": r["application"], "severity": r["severity"], "of": r["segment_value"] or "",
+            "value": "" if r["value"] is None else format_value(r["value"], r["unit"], marts.currency),
+            "threshold": "" if r["threshold"] is None else format_value(r["threshold"], r["unit"], marts.currency),
+            "fired in 90 days": r["fired_90_days"], "since": f"{r['opened_at']:%Y-%m-%d %H:%M}", "action": r["action"] or "",
+        }
+        for r in marts.frame(
+            "select a.*, m.unit from alerts as a join metrics as m using (metric_id) where closed_at is null and opened_at <= %(as_of)s "
+            "and %(application)s in ('all', a.application) order by severity, opened_at desc, alert_id", as_of=marts.as_of(), application=application,
+        ).to_dict("records")
+    ]  # fmt: skip
+    names = ["alert", "application", "severity", "of", "value", "threshold", "fired in 90 days", "since", "action"]
+    words = "A version keeps the alerts of its targets. Those of rules on landed rows, and who has acknowledged what, are on the page as of now."
+    return html.Div([html.P(words), _table(rows, names, "Open alerts", "No target's alert was open.")])
 
 
 def is_offered(
@@ -413,9 +446,10 @@ def _page(page: PageContent) -> vm.Page:
                 vm.Container(title=panel["title"], components=[graph]) if panel.get("width") == 12 else graph
             )
             chart_names.append(name)
-    metrics_by_id = painter().marts.catalogue()
-    segments = sorted({s for panel in page["panels"] if panel["kind"] == "line" and "segment" not in panel and len(panel["metrics"]) == 1
-                       for s in (metrics_by_id[panel["metrics"][0]]["segments"] if panel["metrics"][0] in metrics_by_id else ())})  # fmt: skip
+    metrics = [panel["metrics"][0] for panel in page["panels"] if panel["kind"] == "line" and "segment" not in panel and len(panel["metrics"]) == 1]  # fmt: skip
+    segments = partial(offered_segments, metrics)
+    # before the first version nobody knows of any
+    has_segments = bool(metrics) and (len(segments()) > 1 or not painter().marts.catalogue())
     lines = [
         f"{slug(page['title'])}-{n}"
         for n, panel in enumerate(page["panels"])
@@ -428,34 +462,36 @@ def _page(page: PageContent) -> vm.Page:
     return vm.Page(
         id=slug(page["title"]), title=page["title"], path=page_path(page["title"]), components=components,
         layout=vm.Flex(direction="row", wrap=True, gap="16px"),
-        controls=_controls(page["title"], [*chart_names, *figure_names], grained_names, chart_names, lines if segments else [], segments),
+        controls=_controls(page["title"], [*chart_names, *figure_names], grained_names, chart_names, lines if has_segments else [], segments),
     )  # fmt: skip
 
 
 def _controls(
-    page: str, applications: list[str], grains: list[str], months: list[str], segmented: list[str], segments: list[str]
+    page: str,
+    applications: list[str],
+    grains: list[str],
+    months: list[str],
+    segmented: list[str],
+    segments: Callable[[], list[str]],
 ) -> list[vm.Parameter]:
     """The controls of a page: each one sets an argument of the panels named."""
     name = slug(page)
     controls = [
         vm.Parameter(id=f"{name}-application", targets=[f"{n}.application" for n in applications], show_in_url=True,
-                     selector=vm.Dropdown(title="Application", options=built_applications(), value="all", multi=False)),
+                     selector=Choice.of(offered_applications, "Application", "all")),
         vm.Parameter(id=f"{name}-period", targets=[f"{n}.months" for n in months], show_in_url=True, selector=vm.Dropdown(
             title="Period", options=[{"label": name, "value": count} for name, count in PERIODS.items()], value=12, multi=False)),
         vm.Parameter(id=f"{name}-grain", targets=[f"{n}.grain" for n in grains], show_in_url=True,
                      selector=vm.Dropdown(title="Grain", options=list(GRAINS), value="month", multi=False)),
     ]  # fmt: skip
     if segmented:
-        controls.append(vm.Parameter(id=f"{name}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=vm.Dropdown(
-            title="Segment", options=[NO_SEGMENT, *segments], value=NO_SEGMENT, multi=False)))  # fmt: skip
+        controls.append(vm.Parameter(id=f"{name}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=Choice.of(
+            segments, "Segment", NO_SEGMENT)))  # fmt: skip
     return controls
 
 
 def _metrics_page() -> vm.Page:
     """Every metric: its definition, history, targets, restatements."""
-    metrics_by_id = painter().marts.catalogue()
-    segments = sorted({s for entry in metrics_by_id.values() for s in entry["segments"]})
-    metrics = [{"label": title_of(m), "value": m} for m in sorted(metrics_by_id)] or [{"label": "MRR", "value": "mrr"}]
     chosen = ("metrics-about", "metrics-history", "metrics-restatements")
     return vm.Page(
         id="metrics", title="Metrics", path="/metrics", layout=vm.Flex(direction="row", wrap=True, gap="16px"),
@@ -468,8 +504,8 @@ def _metrics_page() -> vm.Page:
         ],
         controls=[
             vm.Parameter(id="metrics-metric", targets=[f"{n}.metric" for n in chosen], show_in_url=True,
-                         selector=vm.Dropdown(title="Metric", options=metrics, value="mrr", multi=False)),
-            *_controls("Metrics", [*chosen, "metrics-catalogue"], ["metrics-history"], ["metrics-history"], ["metrics-history"], segments),
+                         selector=Choice.of(offered_metrics, "Metric", "mrr")),
+            *_controls("Metrics", [*chosen, "metrics-catalogue"], ["metrics-history"], ["metrics-history"], ["metrics-history"], offered_segments),
         ],
     )  # fmt: skip
 
@@ -478,6 +514,11 @@ def _metrics_page() -> vm.Page:
 def last_preview(data_frame: pd.DataFrame) -> html.Div:
     """What the last `northstar preview` of this home found."""
     marts = painter().marts
+    if marts.past_version is not None:
+        return html.Div(
+            "A preview belongs to no published version; the page as of now shows the last one.",
+            className="northstar-empty",
+        )
     return shown_preview(kept_preview(marts.settings), marts.published())
 
 
@@ -529,15 +570,27 @@ def _alerts_page() -> vm.Page:
         ],
         controls=[
             vm.Parameter(id="alerts-application", targets=["alerts-open.application"], show_in_url=True,
-                         selector=vm.Dropdown(title="Application", options=built_applications(), value="all", multi=False)),
+                         selector=Choice.of(offered_applications, "Application", "all")),
         ],
     )  # fmt: skip
 
 
-@cache
-def built_applications() -> list[str]:
-    """The applications that the pages were built with."""
+def offered_applications() -> list[str]:
+    """The applications of the version that is shown."""
     return painter().marts.applications()
+
+
+def offered_metrics() -> list[dict[str, str]]:
+    """The metrics of the version that is shown."""
+    metrics = sorted(painter().marts.catalogue()) or ["mrr"]
+    return [{"label": title_of(metric), "value": metric} for metric in metrics]
+
+
+def offered_segments(metrics: list[str] | None = None) -> list[str]:
+    """The segments by which these metrics, or any, are split in the version that is shown."""
+    catalogue = painter().marts.catalogue()
+    entries = [catalogue[metric] for metric in metrics or catalogue if metric in catalogue]
+    return [NO_SEGMENT, *sorted({segment for entry in entries for segment in entry["segments"]})]
 
 
 def build() -> Vizro:
@@ -569,6 +622,7 @@ def __getattr__(name: str) -> Any:
         door.require_key(server, settings)
         door.limit_requests(server, lambda: dash.callback_map)
         door.add_headers(server, dash.csp_hashes)
+        obey_as_of(server, newest_marts)
         add_why(server, lambda: painter().marts)
         add_customers(server, lambda: painter().marts, [page["title"] for page in pages_of(settings)])
         # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one

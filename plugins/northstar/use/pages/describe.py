@@ -12,21 +12,24 @@ from northstar.build.lineage import METRIC, Lineage, Origin
 from northstar.use.lineage.text import by_relation
 from northstar.use.lineage.trace import trace_up
 from northstar.use.marts import Coverage, Marts, Metric
+from northstar.use.pages.as_of import control, past_words
 from northstar.use.pages.panels.drawing import attribute
+from northstar.use.past import PastMarts
 from northstar.use.words import ZONES, Chance, cited_rules, describe_chance, period, title_of
 
 
 def banner(marts: Marts, now: datetime | None = None) -> html.Div:
-    """The version that is shown, with a warning when a freshness promise is broken or a check has failed."""
+    """The version that is shown, with a warning when a freshness promise is broken or a check has failed, and the control for another version."""
     published = marts.published()
     if published is None:
         return html.Div("Nothing has been published yet: `make run`, or `northstar run`, publishes the first version.", role="alert",
                         className="northstar-banner northstar-warning")  # fmt: skip
-    parts = [
-        html.Span(
-            f"Version {published.version:,}, published {show_utc(published.published_at)}, data up to {show_utc(published.as_of)}"
-        )
-    ]
+    words = html.Span(
+        f"Version {published.version:,}, published {show_utc(published.published_at)}, data up to {show_utc(published.as_of)}"
+    )
+    newest = marts.newest_marts.published() if isinstance(marts, PastMarts) else None
+    if newest:
+        words = past_words(published, newest)
     warnings = [f"Late: {'; '.join(late)}."] if (late := marts.broken_promises(now or datetime.now(UTC))) else []
     if published.is_of_earlier_time:
         warnings.append(
@@ -37,7 +40,13 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
             warnings.append(f"The last run failed, at {show_utc(alert['since'])}.")
     if published.warnings:
         warnings.append("Warnings of the audit: " + ", ".join(published.warnings) + ".")
-    banner = [html.Div(parts, className="northstar-banner", **attribute("data-version", str(published.version)))]
+    banner = [
+        html.Div(
+            [words, control(marts.past_version)],
+            className=f"northstar-banner{' northstar-past' if newest else ''}",
+            **attribute("data-version", str(published.version)),
+        )
+    ]
     if warnings:
         banner.append(html.Div(" ".join(warnings), role="alert", className="northstar-banner northstar-warning"))
     return html.Div(banner)

@@ -5,6 +5,8 @@ from base64 import urlsafe_b64encode
 from urllib.parse import urlencode
 
 ROOT = "Executive"
+# the argument of an address that names an earlier version
+AS_OF = "as_of"
 
 
 def slug(title: str) -> str:
@@ -21,3 +23,8 @@ def page_path(title: str, **chosen: object) -> str:
         for control, value in chosen.items()
     }
     return ("/" if name == slug(ROOT) else f"/{name}") + ("?" + urlencode(encoded) if encoded else "")
+
+
+def path_as_of(path: str, version: int | None) -> str:
+    """A path of the pages as of a version; as it is for None."""
+    return path if version is None else f"{path}{'&' if '?' in path else '?'}{AS_OF}={version}"

@@ -5,6 +5,7 @@ from pathlib import Path
 import jinja2
 
 from northstar.base.clock import show_utc
+from northstar.use.pages.links import path_as_of
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
@@ -12,5 +13,6 @@ TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
 )
 TEMPLATES.filters["show_utc"] = show_utc
+TEMPLATES.filters["as_of"] = path_as_of
 TEMPLATES.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
 HTML = {"Content-Type": "text/html; charset=utf-8"}

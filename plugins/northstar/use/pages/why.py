@@ -16,8 +16,9 @@ from northstar.use.customers import customer_path, find_churned
 from northstar.use.explain.explanation import Rows, Side
 from northstar.use.explain.text import describe_landed, format_number, tidy, verdict
 from northstar.use.marts import Marts
-from northstar.use.pages.links import page_path
+from northstar.use.pages.links import AS_OF, page_path
 from northstar.use.pages.marks import add_marks
+from northstar.use.pages.panels.drawing import describe_restated
 from northstar.use.pages.panels.marks import marks_path
 from northstar.use.pages.rendering import TEMPLATES
 from northstar.use.why.background import Background, Place, certificate_of, find_background, parse_moment
@@ -51,7 +52,7 @@ def add_why(server: Flask, marts: Callable[[], Marts]) -> None:
         return _answer(show)
 
     def rows_of_mart(mart: str) -> ResponseReturnValue:
-        chosen = {name: value for name, value in request.args.items() if value}
+        chosen = {name: value for name, value in request.args.items() if value and name != AS_OF}
         return _answer(lambda: show_mart(marts(), find_rows(marts(), mart, chosen)))
 
     server.add_url_rule("/why/<metric>", "why", background)
@@ -103,7 +104,8 @@ def show_background(marts: Marts, background: Background) -> str:
         restatements=[_restatement(marts, background, row) for row in background.restatements],
         marks=describe_marks(marts.marks([place.metric], place.application, place.period_start, value["period_end"])),
         marks_path=marks_path([place.metric], place.application, place.period_start, value["period_end"]),
-        rows_path=place.path.replace("?", "/rows?", 1), certificate=background.certificate,
+        rows_path=place.path.replace("?", "/rows?", 1), certificate=background.certificate, version=marts.past_version,
+        now_path=place.path, since=describe_restated(background.since, unit),
     )  # fmt: skip
 
 
@@ -148,6 +150,7 @@ def show_behind(marts: Marts, background: Background, behind: Behind) -> str:
         before=period(background.earlier["period_start"], place.grain, marts.calendar) if background.earlier else "",
         accounts=[{"name": name, "path": customer_path(name), "amount": describe_amount(float(amount), unit, marts.currency)} for name, amount in behind.accounts],
         sides=[_side(title, side) for title, side in sides], model=behind.model, sql=tidy(behind.sql),
+        version=marts.past_version, now_path=place.path,
         queries=[{"measure": rows.measure, "sql": rows.sql} for _, side in sides for rows in side.rows],
     )  # fmt: skip
 
@@ -169,6 +172,7 @@ def show_mart(marts: Marts, found: MartRows) -> str:
             }
             for row in left
         ],
+        version=marts.past_version,
     )
 
 

@@ -6,9 +6,11 @@ from typing import TypedDict
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+import pandas as pd
+
 from northstar.base.errors import NorthstarError
 from northstar.use.changes import Point, change_by_segment
-from northstar.use.marts import Marts, Metric
+from northstar.use.marts import KEY, Marts, Metric, Restated
 from northstar.use.words import describe_segments
 from northstar.warehouse.rows import Row, as_shape
 
@@ -81,6 +83,7 @@ class Background:
 
     earlier: the value of the period before, None for none. change: the parts of the change since then by the values of the segment that explains
     it best, or by application; empty where none does. targets: rows of metric_status. restatements: rows of metric_restatements, newest first.
+    since: what became of the value since the version that is shown; None where nothing did, or where that is the newest.
     """
 
     place: Place
@@ -91,6 +94,7 @@ class Background:
     targets: list[Row]
     restatements: list[Row]
     certificate: Certificate
+    since: Restated | None
 
 
 def find_background(marts: Marts, place: Place) -> Background:
@@ -111,8 +115,14 @@ def find_background(marts: Marts, place: Place) -> Background:
               "left join certificates as o on r.old_version = o.published_version left join certificates as n on r.new_version = n.published_version where metric_id = %(metric)s and grain = %(grain)s and period_start = %(period_start)s "
               "and application = %(application)s and segment = %(segment)s and segment_value = %(segment_value)s "
               f"order by new_version desc limit {RESTATEMENTS}", place),
-        certificate_of(marts),
+        certificate_of(marts), _since(marts, place, value),
     )  # fmt: skip
+
+
+def _since(marts: Marts, place: Place, value: Value) -> Restated | None:
+    key = (place.metric, place.grain, place.period_start, place.application, place.segment, place.segment_value)
+    row = dict(zip(KEY, key, strict=True), value=value["value"], is_complete=value["is_complete"])
+    return marts.restated(pd.DataFrame([row], dtype=object)).get(key)
 
 
 def _values(marts: Marts, place: Place, entry: Metric) -> tuple[Value, Value | None]:

@@ -7,11 +7,13 @@ import psycopg
 
 from northstar.base.errors import NorthstarError
 from northstar.use.explain.explanation import Library, Side, contributions_by_id, explain_sides
+from northstar.use.explain.readers import FactsReader
 from northstar.use.explain.recorded import ReaderByFunctions
 from northstar.use.explain.rows import Cell
 from northstar.use.marts import Marts
 from northstar.use.why.background import Background, Place
 from northstar.warehouse import db
+from northstar.warehouse.published.past import show_version
 from northstar.warehouse.rows import fetch_one
 
 # rows and accounts that are shown, of each measure
@@ -22,6 +24,8 @@ NOT_RECORDED = (
     "how this number is made has not been recorded yet; the next publication, or `northstar dashboard`, records it"
 )
 BEING_BUILT = "the rows behind this number are being built again; they are shown when that run has published"
+NEWEST_ONLY = "the landed rows behind a number are shown for the newest version only"
+FACTS = "these are the facts that this version published"
 SLOW = "the rows behind this number are too many to be added up while a page waits; `northstar explain` shows them"
 
 
@@ -45,8 +49,11 @@ def find_behind(marts: Marts, background: Background) -> Behind:
     """The rows behind the number that `background` describes.
 
     They are shown only if they add up to what was published: while a run builds, or after a rollback, the tables may hold other rows.
+    Of an earlier version no landed rows are shown, but the facts that it published.
     """
     try:
+        if marts.past_version is not None:
+            return _of_earlier(marts, background, marts.past_version)
         with db.connect(marts.settings, "bi_reader") as connection:
             connection.execute(LIMITS)
             db.count_days_in(connection, marts.calendar.zone.key)
@@ -67,6 +74,49 @@ def find_behind(marts: Marts, background: Background) -> Behind:
         return Behind(note=SLOW)
     except NorthstarError as exc:
         return Behind(note=str(exc))
+
+
+def _of_earlier(marts: Marts, background: Background, version: int) -> Behind:
+    """What is known behind a number of an earlier version: its SQL where the code is still the same, and its facts where those were published."""
+    codes = marts.rows(
+        "select p.code_version = n.code_version as is_same from publications as p, marts.publications as n "
+        "order by p.published_version desc, n.published_version desc limit 1"
+    )
+    if not codes or not codes[0]["is_same"]:
+        return Behind(note=f"{NEWEST_ONLY}; the code that made this one has changed since")
+    models = {row["model"]: row["sql"] for row in marts.rows("select model, sql from explain.models()")}
+    if not models:
+        return Behind(note=NEWEST_ONLY)
+    place, library = background.place, Library(models, marts.as_of())
+    definition = library.of_metric(place.metric)
+    formula = Behind(definition.name, definition.sql, note=NEWEST_ONLY)
+    # a group that is withheld has no facts either
+    if background.value["value"] is None:
+        return formula
+    try:
+        with db.connect(marts.settings, "bi_reader") as connection:
+            connection.execute(LIMITS)
+            show_version(connection, version)
+            numerator, denominator = explain_sides(
+                FactsReader(connection),
+                library,
+                place.metric,
+                _cell(place),
+                background.value["numerator"],
+                background.value["denominator"],
+                ROWS,
+            )
+    # most metrics are made of relations that are not published
+    except (
+        psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.QueryCanceled,
+    ):
+        return formula
+    if not numerator.adds_up or (denominator and not denominator.adds_up):
+        return formula
+    return replace(formula, numerator=numerator, denominator=denominator, note=f"{FACTS}; {NEWEST_ONLY}")
 
 
 def _behind(reader: ReaderByFunctions, library: Library, background: Background) -> Behind:

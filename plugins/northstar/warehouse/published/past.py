@@ -55,10 +55,14 @@ def ensure_past_views(connection: Connection, settings: Settings) -> None:
     _ensure_pruned_table(connection)
     for table in _tables_without_policy(connection):
         _add_reader_policy(connection, settings, table)
+    for table in PARTS.values():
+        _index_history(connection, table)
     texts: dict[str, sql.SQL | sql.Composed] = {
         mart: sql.SQL(
-            "select {columns} from marts.{mart} where _version <= {version} union all "
-            "select {columns} from marts_history.{mart} where _from_version <= {version} and _to_version > {version}"
+            # without conditions of their own, both parts can be read by their keys in a join (D297)
+            "select {columns} from (select {columns}, _version as from_version, null::bigint as to_version from marts.{mart} union all "
+            "select {columns}, _from_version, _to_version from marts_history.{mart}) as rows "
+            "where from_version <= {version} and (to_version is null or to_version > {version})"
         ).format(columns=sql.SQL(columns), mart=sql.Identifier(mart), version=sql.SQL(VERSION))
         for mart, columns in _mart_columns(connection).items()
     }  # fmt: skip
@@ -100,16 +104,21 @@ def read_version(connection: Connection, settings: Settings, version: int, is_lo
             "select to_regclass('marts.publications') as published, to_regclass('marts_at_version.readable_versions') as readable"
         )
     )
-    row = None
-    if relations["published"]:
-        if not relations["readable"]:
-            # the home was last published by an older release
-            with db.connect(settings, "publisher") as publisher:
-                ensure_past_views(publisher, settings)
-        row = connection.execute(
-            "select is_kept, is_coarse_enough, (select min(published_version) from marts_at_version.readable_versions where is_kept) as oldest "
-            "from marts_at_version.readable_versions where published_version = %s", [version]
-        ).fetchone()  # fmt: skip
+    if relations["published"] and not relations["readable"]:
+        # the home was last published by an older release
+        with db.connect(settings, "publisher") as publisher:
+            ensure_past_views(publisher, settings)
+    require_readable(connection, version)
+    connection.execute("select set_config(%s, %s, %s)", [SETTING, str(version), is_local])
+
+
+def require_readable(connection: Connection, version: int) -> None:
+    """Raise VersionNotShown or VersionWithheld; see read_version."""
+    readable = fetch_one(connection.execute("select to_regclass('marts_at_version.readable_versions') as t"))["t"]
+    row = connection.execute(
+        "select is_kept, is_coarse_enough, (select min(published_version) from marts_at_version.readable_versions where is_kept) as oldest "
+        "from marts_at_version.readable_versions where published_version = %s", [version]
+    ).fetchone() if readable else None  # fmt: skip
     if row is None:
         raise VersionNotShown(f"version {version} was never published; `northstar status` shows the newest")
     if not row["is_kept"]:
@@ -118,7 +127,14 @@ def read_version(connection: Connection, settings: Settings, version: int, is_lo
         raise VersionWithheld(
             f"version {version} showed groups of people that are smaller than suppress_below allows now: it cannot be read any more"
         )
-    connection.execute("select set_config(%s, %s, %s)", [SETTING, str(version), is_local])
+
+
+def show_version(connection: Connection, version: int) -> None:
+    """Have the bare names of marts mean the marts as they were at a version, in every later statement of this session."""
+    connection.execute(
+        "select set_config(%s, %s, false), set_config('search_path', %s, false)",
+        [SETTING, str(version), f"{SCHEMA}, marts"],
+    )
 
 
 def drop_past_view(connection: Connection, mart: str) -> None:
@@ -158,6 +174,23 @@ def _add_reader_policy(connection: Connection, settings: Settings, table: str) -
     connection.execute(
         sql.SQL(db.replace_role_names(settings, statements)).format(table=sql.Identifier("marts_history", table))
     )
+
+
+def _index_history(connection: Connection, table: str) -> None:
+    """Let the history of a table be read by the key of the table."""
+    name = f"{table}_key"
+    row = connection.execute(
+        "select string_agg(quote_ident(a.attname), ', ' order by k.place) as columns from pg_index as i "
+        "cross join lateral unnest(i.indkey) with ordinality as k (number, place) join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.number "
+        "where i.indexrelid = to_regclass(%s) and to_regclass(%s) is not null having count(*) > 0",
+        [f"marts.{name}", f"marts_history.{table}"],
+    ).fetchone()  # fmt: skip
+    if row is not None:
+        connection.execute(
+            sql.SQL("create index if not exists {} on {} ({})").format(
+                sql.Identifier(name), sql.Identifier("marts_history", table), sql.SQL(row["columns"])
+            )
+        )
 
 
 def _column_names(connection: Connection, table: str) -> list[str]:

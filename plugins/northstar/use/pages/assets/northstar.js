@@ -75,6 +75,12 @@
     if (event.key === "Escape" && !panel().hidden) close();
   });
   // a point's address is written on it, or is its line's with what is written on it, or with its period
+  function pathOf(line, written, x) {
+    const own = String([].concat(written || "").pop()), base = typeof line === "string" && line.startsWith(WHY) ? line : null;
+    if (own.startsWith(WHY)) return own;
+    return !base ? null : base + (own.startsWith("&") ? own : "&period=" + encodeURIComponent(String(x).replace(" ", "T")));
+  }
+  window.northstar = { pathOf: pathOf };
   const heard = new WeakSet();
   function listen(plot) {
     // Plotly makes a new emitter when it draws anew
@@ -83,10 +89,7 @@
     plot.on("plotly_click", function (data) {
       const top = plot.getBoundingClientRect().top;
       const points = data.points.map(function (point) {
-        const line = (point.data || {}).meta, own = [].concat(point.customdata || (point.link || {}).customdata || "").pop();
-        const base = typeof line === "string" && line.startsWith(WHY) ? line : null;
-        const path = String(own).startsWith(WHY) ? own : !base ? null
-          : base + (String(own).startsWith("&") ? own : "&period=" + encodeURIComponent(String(point.x).replace(" ", "T")));
+        const path = pathOf((point.data || {}).meta, point.customdata || (point.link || {}).customdata, point.x);
         const away = point.yaxis && point.yaxis.l2p ? Math.abs(point.yaxis._offset + point.yaxis.l2p(point.y) - (data.event.clientY - top)) : 0;
         return { path: path, away: away };
       }).filter(function (point) { return point.path; }).sort(function (a, b) { return a.away - b.away; });

@@ -12,6 +12,9 @@ from northstar.use.pages.panels.drawing import (
     Panel,
     axis_start,
     caption,
+    describe_now,
+    describe_restated,
+    mark,
     without_values,
 )
 from northstar.use.why.background import Place
@@ -25,21 +28,35 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter", "year"]))
     if len(ends) < 1:
         return without_values(marts, "mrr", application, f"no MRR for {application}")
+    ends_restated = marts.restated(ends.assign(application=application, segment="", segment_value=""))
+    of_ends = {key[2]: describe_restated(value, "money") for key, value in ends_restated.items()}
     ends = ends.sort_values("place").to_dict("records")
     start, kind = ends[0]["period_start"], ends[0]["grain"]
-    movements = marts.frame(
+    text = (
         "select movement_type, sum(amount_exact) as amount from mrr_movements where movement_date >= %(start)s::date "
         "and movement_date < (%(start)s::timestamptz + %(length)s::interval)::date "
-        "and (application = %(application)s or %(application)s = 'all') group by 1",
-        start=start, length=LENGTHS[kind], application=application,
-    )  # fmt: skip
+        "and (application = %(application)s or %(application)s = 'all') group by 1"
+    )
+    chosen = {"start": start, "length": LENGTHS[kind], "application": application}
+    movements = marts.frame(text, **chosen)
+    changed = marts.changed(movements, ["movement_type"], ["amount"], text, **chosen)
+    why = marts.reasons_since("mrr", application) if changed else ""
+    restated = {
+        name: describe_now(format_amount(now["amount"] if now else 0, marts.currency), why)
+        for (name,), now in changed.items()
+    }
     amounts = dict(zip(movements["movement_type"], movements["amount"], strict=True)) if len(movements) else {}
     steps = [(name, float(amounts.get(name, 0))) for name in MOVEMENTS]
     closing = float(ends[0]["value"] or 0)
     opening = closing - sum(amount for _, amount in steps)
     names = ["opening", *(name for name, _ in steps), "closing"]
     values = [opening, *(amount for _, amount in steps), closing]
-    texts = [format_amount(value, marts.currency) for value in values]
+    words = [
+        of_ends.get(ends[1]["period_start"], "") if len(ends) > 1 else "",
+        *(restated.get(name, "") for name, _ in steps),
+        of_ends.get(start, ""),
+    ]
+    texts = [f"{format_amount(value, marts.currency)}{mark(now)}" for value, now in zip(values, words, strict=True)]
     catalogue = marts.catalogue()
     # the churned is past, the other movements are called as they are
     of_steps = [f"{'churned' if name == 'churn' else name}_mrr" for name in MOVEMENTS]
@@ -50,7 +67,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     ]
     figure = go.Figure(go.Waterfall(
         x=[f"{n} {t}" for n, t in zip(names, texts, strict=True)], y=values, measure=["absolute", *["relative"] * len(steps), "total"], text=texts, textposition="none",
-        customdata=places, hovertemplate="%{x}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
+        customdata=[list(pair) for pair in zip(words, places, strict=True)], hovertemplate="%{x} %{customdata[0]}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
         totals={"marker": {"color": TOTAL}},
     ))  # fmt: skip
     levels = [opening + sum(values[1:n]) for n in range(1, len(values))]
@@ -60,7 +77,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure.update_layout(
         showlegend=False,
         meta=f"{period(start, kind, marts.calendar)}: "
-        + ", ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True)),
+        + ", ".join(f"{n} {t} {w}".strip() for n, t, w in zip(names, texts, words, strict=True)),
     )
     caption(
         figure,

@@ -7,8 +7,10 @@ from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import (
     BARS,
     COLOURS,
+    MARK,
     Panel,
     caption,
+    describe_now,
     empty_figure,
     escape_labels,
     with_second_line,
@@ -16,8 +18,20 @@ from northstar.use.pages.panels.drawing import (
 )
 from northstar.use.why.mart_rows import rows_path
 from northstar.use.words import period
+from northstar.warehouse.rows import Row
 
 STEPS = ("new", "reactivation", "expansion", "transferred_in", "contraction", "churned", "transferred_out", "fx")
+
+
+def _now(
+    changed: dict[tuple[object, ...], Row | None], value: str, column: str, amount: float, currency: str, why: str
+) -> str:
+    """What a step of a segment's value is now, in words; '' where it is the same."""
+    if (value,) not in changed:
+        return ""
+    now = changed[(value,)]
+    newest = float(now[column]) if now else 0.0
+    return "" if newest == amount else f" {MARK} {describe_now(format_amount(newest, currency), why)}"
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -27,20 +41,27 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         return without_values(marts, "mrr", application, f"no MRR for {application}")
     newest = ends.sort_values("place").to_dict("records")[0]
     start, kind = newest["period_start"], newest["grain"]
-    frame = escape_labels(
-        marts.frame(
-            "select * from mrr_bridge where segment = %(segment)s and application = %(application)s and grain = %(grain)s "
-            "and period_start = %(start)s order by greatest(opening_mrr, closing_mrr) desc, segment_value limit %(bars)s",
-            segment=panel["segment"], application=application, grain=kind, start=start, bars=BARS,
-        ),
-        "segment_value",
-    )  # fmt: skip
+    text = (
+        "select * from mrr_bridge where segment = %(segment)s and application = %(application)s and grain = %(grain)s "
+        "and period_start = %(start)s order by greatest(opening_mrr, closing_mrr) desc, segment_value limit %(bars)s"
+    )
+    chosen = {"segment": panel["segment"], "application": application, "grain": kind, "start": start}
+    shown = marts.frame(text, bars=BARS, **chosen)
+    columns = ["opening_mrr", "closing_mrr", *(f"{step}_mrr" for step in STEPS)]
+    # all values of now: another one may be among the largest
+    changed = marts.changed(shown, ["segment_value"], columns, text, bars=None, **chosen)
+    why = marts.reasons_since("mrr", application) if changed else ""
+    frame = escape_labels(shown, "segment_value")
     if not len(frame):
         return empty_figure(f"no MRR by {panel['segment']} for {application}")
     values = list(frame["segment_value"])
     ends_of = [
         f"{format_amount(o, marts.currency)} → {format_amount(c, marts.currency)}"
         for o, c in zip(frame["opening_mrr"], frame["closing_mrr"], strict=True)
+    ]
+    ends_of = [
+        f"{ends} {MARK}" if (value,) in changed else ends
+        for ends, value in zip(ends_of, frame["raw_segment_value"], strict=True)
     ]
     paths = [
         rows_path(
@@ -59,7 +80,11 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         amounts = [float(amount) for amount in frame[f"{step}_mrr"]]
         if not any(amounts):
             continue
-        name, texts = step.replace("_", " "), [format_amount(amount, marts.currency) for amount in amounts]
+        name = step.replace("_", " ")
+        texts = [
+            f"{format_amount(amount, marts.currency)}{_now(changed, value, f'{step}_mrr', amount, marts.currency, why)}"
+            for amount, value in zip(amounts, frame["raw_segment_value"], strict=True)
+        ]
         figure.add_trace(
             go.Bar(
                 x=with_second_line(values, ends_of), y=amounts, name=name, customdata=[list(pair) for pair in zip(texts, paths, strict=True)], marker={"color": COLOURS[number]},

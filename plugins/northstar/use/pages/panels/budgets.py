@@ -5,11 +5,19 @@ from datetime import timedelta
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, Panel, caption, empty_figure
+from northstar.use.pages.panels.drawing import BAD, GOOD, MARK, SCARCE, Panel, caption, describe_now, empty_figure
 from northstar.use.why.background import Place
 from northstar.use.words import title_of
+from northstar.warehouse.rows import Row
 
 BUDGET_DAYS = 30
+
+
+def _share_left(objective: float, is_good: bool, total: Row) -> float:
+    """The percentage of the allowed errors that is left. is_good: the numerator counts what went well."""
+    allowed = (100 - objective if is_good else objective) / 100 * float(total["denominator"])
+    spent = float(total["denominator"] - total["numerator"] if is_good else total["numerator"])
+    return 100 * (1 - spent / allowed) if allowed else (100.0 if not spent else -100.0)
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -22,11 +30,14 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     )
     if not len(own):
         return empty_figure(f"no objectives for {application}")
-    sums = marts.frame(
+    text = (
         "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator, max(period_start) as newest from metric_values "
-        "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s group by 1, 2",
-        metrics=list(panel["metrics"]), since=marts.as_of().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=BUDGET_DAYS),
-    )  # fmt: skip
+        "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s and period_start < %(until)s group by 1, 2"
+    )
+    until = marts.as_of().replace(hour=0, minute=0, second=0, microsecond=0)
+    chosen = {"metrics": list(panel["metrics"]), "since": until - timedelta(days=BUDGET_DAYS), "until": until}
+    sums = marts.frame(text, **chosen)
+    changed = marts.changed(sums, ["metric_id", "application"], ["numerator", "denominator"], text, **chosen)
     totals = {(r["metric_id"], r["application"]): r for r in sums.to_dict("records")} if len(sums) else {}
     names, left, texts, paths = [], [], [], []
     for metric, app in dict.fromkeys(zip(own["metric_id"], own["application"], strict=True)):
@@ -37,13 +48,17 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         is_good = rows.iloc[0]["direction"] == "up"
         # of several targets the strictest
         objective = float(rows["target"].max() if is_good else rows["target"].min())
-        allowed = (100 - objective if is_good else objective) / 100 * float(total["denominator"])
-        spent = float(total["denominator"] - total["numerator"] if is_good else total["numerator"])
-        share = 100 * (1 - spent / allowed) if allowed else (100.0 if not spent else -100.0)
+        share = _share_left(objective, is_good, total)
+        now = changed.get((metric, app))
+        newest = _share_left(objective, is_good, now) if now and now["denominator"] else None
+        words = ""
+        if (metric, app) in changed:
+            why = marts.reasons_since(metric, app)
+            words = f" {MARK} {describe_now('-' if newest is None else f'{newest:,.0f} % left', why)}"
         names.append(f"{title_of(metric)}, {app}")
         left.append(max(share, -100))
         paths.append(Place(metric, "day", total["newest"], app).path)
-        texts.append(f"{share:,.0f} % left, objective {objective:g} %")
+        texts.append(f"{share:,.0f} % left, objective {objective:g} %{words}")
     if not names:
         return empty_figure(f"nothing was measured in the last {BUDGET_DAYS} days")
     colours = [BAD if share < 0 else SCARCE if share < 25 else GOOD for share in left]

@@ -9,7 +9,7 @@ from dash import html
 
 from northstar.base.formats import compute_change, format_change, format_value
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import WORST, Panel, attribute, why_link
+from northstar.use.pages.panels.drawing import MARK, WORST, Panel, attribute, describe_restated, why_link
 from northstar.use.why.background import Place
 from northstar.use.words import ZONES, period, title_of, what_to_land
 
@@ -26,12 +26,27 @@ class CardPoint(TypedDict):
 def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
     catalogue, frame = marts.catalogue(), marts.newest(panel["metrics"], application, grain)
     targets, lacking = marts.targets(application), marts.lacking(application)
+    newest = frame[frame["place"].astype(int) == 1] if len(frame) else frame
+    restated = {
+        key[0]: value
+        for key, value in marts.restated(newest.assign(application=application, segment="", segment_value="")).items()
+    }
     cards = []
     for metric in panel["metrics"]:
         if metric in catalogue:
             rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
             zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
-            cards.append(_card(marts, metric, application, rows, zone, lacking.get(metric)))
+            cards.append(
+                _card(
+                    marts,
+                    metric,
+                    application,
+                    rows,
+                    zone,
+                    lacking.get(metric),
+                    describe_restated(restated.get(metric), catalogue[metric]["unit"]),
+                )
+            )
     return html.Div(cards, className="northstar-cards", role="list", **attribute("aria-label", panel["title"]))
 
 
@@ -42,6 +57,7 @@ def _card(
     rows: list[CardPoint],
     zone: tuple[str, str] | None,
     lacking: str | None,
+    restated: str,
 ) -> html.Div:
     entry, newest = marts.catalogue()[metric], rows[0] if rows else None
     value = newest["value"] if newest else None
@@ -60,6 +76,8 @@ def _card(
         kind = "better" if (difference > 0) == (entry["direction"] == "up") else "worse"
         words = f"{'↑' if difference > 0 else '↓'} {format_change(value, previous, entry['unit'])}, {kind}"
     parts.append(html.Div(words, className=f"northstar-card-change northstar-{kind}"))
+    if restated:
+        parts.append(html.Div(f"{MARK} {restated}", className="northstar-restated"))
     foot = (
         [html.Span(period(newest["period_start"], newest["grain"], marts.calendar), className="northstar-card-period")]
         if newest

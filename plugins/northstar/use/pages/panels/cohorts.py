@@ -3,8 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from northstar.base.formats import format_value
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import Panel, without_values
+from northstar.use.pages.panels.drawing import Panel, describe_now, mark, without_values
 from northstar.use.why.mart_rows import rows_path
 
 # the metric that stands on what keeps an account in a cohort
@@ -12,11 +13,12 @@ MEASURES = {"activity": "mau", "paying": "mrr"}
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    frame = marts.frame(
+    text = (
         "select cohort_month, months_since, cohort_size, retention_percent from cohort_retention where cohort_kind = %(kind)s "
-        "and application = %(application)s and is_complete and retention_percent is not null and cohort_month >= %(since)s::date and months_since <= 24",
-        kind=panel["cohort_kind"], application=application, since=marts.since(months),
-    )  # fmt: skip
+        "and application = %(application)s and is_complete and retention_percent is not null and cohort_month >= %(since)s::date and months_since <= 24"
+    )
+    chosen = {"kind": panel["cohort_kind"], "application": application, "since": marts.since(months)}
+    frame = marts.frame(text, **chosen)
     # who is not seen to be active may be active all the same
     measure = MEASURES[panel["cohort_kind"]]
     if not len(frame) or measure in marts.lacking(application):
@@ -27,12 +29,19 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     sizes = frame.groupby("cohort_month")["cohort_size"].first()
     rows = [f"{month:%b %Y} ({sizes[month]:,})" for month in table.index]
     is_small = table.size <= 200
+    restated = marts.changed(frame, ["cohort_month", "months_since"], ["retention_percent"], text, **chosen)
+    reasons = marts.reasons_since(measure, application) if restated else ""
+    words = {
+        key: describe_now(format_value(now["retention_percent"] if now else None, "percent"), reasons)
+        for key, now in restated.items()
+    }
     figure = go.Figure(go.Heatmap(
         z=table.values, x=[f"+{n}" for n in table.columns], y=rows, zmin=0, zmax=100, colorscale="Blues", xgap=1, ygap=1, hoverongaps=False,
-        text=[["" if v != v else f"{v:.0f}" for v in row] for row in table.values] if is_small else None, texttemplate="%{text}" if is_small else None,
+        text=[["" if v != v else f"{v:.0f}{mark(words.get((month, n), ''))}" for n, v in row.items()] for month, row in table.iterrows()] if is_small else None, texttemplate="%{text}" if is_small else None,
         meta=rows_path("cohort_retention", cohort_kind=panel["cohort_kind"], application=application),
         customdata=[[f"&cohort_month={month:%Y-%m-%d}&months_since={n}" if share == share else "" for n, share in row.items()] for month, row in table.iterrows()],
-        hovertemplate="%{y}, month %{x}: %{z:.1f} %<extra></extra>", colorbar={"ticksuffix": " %", "thickness": 10},
+        hovertext=[[words.get((month, n), "") for n in table.columns] for month in table.index] if words else None,
+        hovertemplate="%{y}, month %{x}: %{z:.1f} %" + (" %{text}" if words else "") + "<extra></extra>", colorbar={"ticksuffix": " %", "thickness": 10},
     ))  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
     figure.update_xaxes(side="top", type="category", showgrid=False)
@@ -40,5 +49,6 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure.update_layout(
         meta=f"{len(table)} cohorts"
         + (f"; after one month {later.mean():.1f} % of a cohort are left on average" if len(later) else "")
+        + (f"; {len(words)} restated since" if words else "")
     )
     return figure

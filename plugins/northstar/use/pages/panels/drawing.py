@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from dash import html
 
 from northstar.base.escaping import plotly_label
-from northstar.use.marts import Marts
+from northstar.base.formats import format_value
+from northstar.use.marts import Marts, Restated
 from northstar.use.why.background import Place
 from northstar.use.words import what_to_land
 
@@ -45,9 +46,36 @@ class Panel(TypedDict):
     funnel: NotRequired[str]
 
 
+# what stands beside a number that was restated since the version that is shown
+MARK = "◆"
+
+
+def describe_restated(restated: Restated | None, unit: str) -> str:
+    """What became of a number since the version that is shown, in words; '' where nothing did."""
+    if restated is None:
+        return ""
+    reasons = f" ({restated.reasons})" if restated.reasons else ""
+    return f"now {format_value(restated.value, unit, restated.currency)}{reasons}"
+
+
+def describe_now(value: str, reasons: str) -> str:
+    """What stands now in the place of a number that is no metric's, in words."""
+    return f"now {value}" + (f" ({reasons})" if reasons else "")
+
+
+def mark(words: str) -> str:
+    """What follows a number of which these words say what became of it; '' where nothing did."""
+    return f" {MARK}" if words else ""
+
+
 def why_link(shown: Shown, place: Place | None) -> Shown | html.A:
     """A number that leads to what stands behind it; as it is where it has no place."""
     return shown if place is None else html.A(shown, href=place.path, className="northstar-why-link")
+
+
+def with_mark(shown: Shown | html.A, words: str) -> Shown | html.A | list[Shown | html.A | html.Span]:
+    """A number in a table, with what became of it since the version that is shown; as it is where nothing did."""
+    return [shown, html.Span(f" {MARK} {words}", className="northstar-restated")] if words else shown
 
 
 def escape_labels(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:

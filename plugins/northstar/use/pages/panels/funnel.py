@@ -4,7 +4,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import COLOURS, Panel, caption, empty_figure, with_second_line
+from northstar.use.pages.panels.drawing import (
+    COLOURS,
+    MARK,
+    Panel,
+    caption,
+    describe_now,
+    empty_figure,
+    with_second_line,
+)
 from northstar.use.why.mart_rows import rows_path
 from northstar.use.words import period
 
@@ -15,24 +23,29 @@ NO_EVENT = "no event of this stage, or of one before it, was landed by then"
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     grain = nearest(grain, ["day", "week", "month"])
     # a visitor belongs to one application, so the visitors of all applications are the sum
-    frame = marts.frame(
-        "with newest as (select max(period_start) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s "
+    text_of_stages = (
+        "with newest as (select coalesce(%(start)s::timestamptz, max(period_start)) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s "
         "and (application = %(application)s or %(application)s = 'all') and is_complete), "
         "stages as (select period_start, stage_number, stage, sum(visitors)::bigint as visitors, min(target_percent) as target_percent "
         "from funnel_stages join newest using (period_start) where funnel = %(funnel)s and grain = %(grain)s "
         "and (application = %(application)s or %(application)s = 'all') group by 1, 2, 3) "
         "select *, 100.0 * visitors / nullif(lag(visitors) over (order by stage_number), 0) as from_previous_percent from stages "
-        "order by stage_number",
-        funnel=panel["funnel"], grain=grain, application=application,
-    )  # fmt: skip
+        "order by stage_number"
+    )
+    chosen = {"funnel": panel["funnel"], "grain": grain, "application": application}
+    frame = marts.frame(text_of_stages, start=None, **chosen)
     if not len(frame) or not frame["visitors"].dropna().max():
         return empty_figure(f"no visitors of {application} in this funnel")
     texts, start = [], frame["period_start"].iloc[0]
+    restated = marts.changed(frame, ["stage_number"], ["visitors"], text_of_stages, start=start, **chosen)
     for row in frame.to_dict("records"):
         if pd.isna(row["visitors"]):
             texts.append(f"not measured · {NO_EVENT}")
             continue
         text = f"{row['visitors']:,}"
+        if row["stage_number"] in {number for (number,) in restated}:
+            now = restated[(row["stage_number"],)]
+            text += f" {MARK} {describe_now('-' if now is None or pd.isna(now['visitors']) else format(now['visitors'], ','), '')}"
         if pd.notna(row["from_previous_percent"]):
             target = f" (target {row['target_percent']:.0f} %)" if pd.notna(row["target_percent"]) else ""
             on = row["from_previous_percent"]

@@ -1,6 +1,7 @@
 """A panel of kind line: lines over time, with their forecasts and their targets."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypedDict
 
@@ -9,8 +10,17 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import SUFFIXES, format_value
 from northstar.contract.codes import minor_digits
-from northstar.use.marts import Marts, Metric
-from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, escape_labels, share, without_values
+from northstar.use.marts import Marts, Metric, Restated
+from northstar.use.pages.panels.drawing import (
+    COLOURS,
+    LINES,
+    TICKS,
+    Panel,
+    describe_restated,
+    escape_labels,
+    share,
+    without_values,
+)
 from northstar.use.pages.panels.marks import draw_marks
 from northstar.use.why.background import series_path
 from northstar.use.words import period, title_of
@@ -18,6 +28,10 @@ from northstar.use.words import period, title_of
 # the share of a period that has to be over before its value is drawn: three tickets in a month's first hours are no fall
 BEGUN = 0.1
 LENGTHS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "quarter": 91, "year": 365}
+
+
+# metric_id, grain, period_start, segment_value
+Point = tuple[str, str, datetime, str]
 
 
 class LinePoint(TypedDict):
@@ -30,12 +44,11 @@ class LinePoint(TypedDict):
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     metrics, segment = list(panel["metrics"]), panel.get("segment", segment)
-    frame = escape_labels(
-        marts.series(
-            [*metrics, *([panel["share_of"]] if "share_of" in panel else [])], application, grain, months, segment
-        ),
-        "segment_value",
+    values = marts.series(
+        [*metrics, *([panel["share_of"]] if "share_of" in panel else [])], application, grain, months, segment
     )
+    restated = _restated(marts, values, panel, application, segment)
+    frame = escape_labels(values, "segment_value")
     catalogue = marts.catalogue()
     if "share_of" in panel and len(frame):
         frame = share(frame, metrics[0], panel["share_of"])
@@ -68,6 +81,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
                 x=open_["period_start"], y=open_["value"].astype(float), name=f"{name}, so far", mode="markers", legendgroup=name, showlegend=False,
                 marker={"symbol": "circle-open", "size": 8, "color": colour}, hovertemplate=_hover(marts.currency, unit, "so far"), meta=why,
             )  # fmt: skip
+        summaries += _draw_restated(marts, figure, complete, restated, unit, name, colour, why)
         if len(complete):
             last = complete.iloc[-1]
             summaries.append(
@@ -92,6 +106,56 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         meta="; ".join(summaries),
     )
     return figure
+
+
+def _restated(
+    marts: Marts, values: pd.DataFrame, panel: Panel, application: str, segment: str
+) -> dict[Point, Restated]:
+    """What became of the values since the version that is shown; for shares, of the shares."""
+    if not len(values):
+        return {}
+    segments = [segment if value else "" for value in values["segment_value"]]
+    found = marts.restated(values.assign(application=application, segment=segments))
+    restated = {(metric, grain, start, value): now for (metric, grain, start, _, _, value), now in found.items()}
+    if "share_of" not in panel or not restated:
+        return restated
+    part, whole = panel["metrics"][0], panel["share_of"]
+    points = zip(values["metric_id"], values["grain"], values["period_start"], values["segment_value"], strict=True)
+    now = {p: restated[p].value if p in restated else v for p, v in zip(points, values["value"], strict=True)}
+    shares: dict[Point, Restated] = {}
+    for _, at, start, value in restated:
+        mine, total = (part, at, start, value), (whole, at, start, value)
+        own, base = now.get(mine), now.get(total)
+        either = restated.get(mine) or restated[total]
+        shares[mine] = replace(either, value=100 * own / base if own is not None and base else None)
+    return shares
+
+
+def _draw_restated(
+    marts: Marts,
+    figure: go.Figure,
+    points: pd.DataFrame,
+    restated: dict[Point, Restated],
+    unit: str,
+    name: str,
+    colour: str,
+    why: str,
+) -> list[str]:
+    """Mark the points of a line that were restated since; returns them in words."""
+    places = zip(points["metric_id"], points["grain"], points["period_start"], points["raw_segment_value"], strict=True)
+    words = pd.Series([describe_restated(restated.get(place), unit) for place in places], points.index, dtype=object)
+    marked = points[words != ""]
+    if not len(marked):
+        return []
+    figure.add_scatter(
+        x=marked["period_start"], y=marked["value"].astype(float), name=f"{name}, restated since", mode="markers", legendgroup=name, showlegend=False,
+        marker={"symbol": "diamond", "size": 11, "color": colour, "line": {"width": 1.5, "color": "#ffffff"}}, meta=why,
+        text=list(words[words != ""]), hovertemplate="%{text}",
+    )  # fmt: skip
+    return [
+        f"restated since: {name} {period(row['period_start'], row['grain'], marts.calendar)} {format_value(row['value'], unit, marts.currency)}, {words[index]}"
+        for index, row in zip(marked.index, marked.to_dict("records"), strict=True)
+    ]
 
 
 def _hover(currency: str, unit: str, suffix_words: str = "") -> str:

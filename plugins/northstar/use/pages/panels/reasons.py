@@ -1,24 +1,45 @@
 """A panel of kind reasons: why customers leave."""
 
+from datetime import datetime, timedelta
+
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_value
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, escape_labels
+from northstar.use.pages.panels.drawing import COLOURS, MARK, Panel, describe_now, empty_figure, escape_labels
 from northstar.use.why.mart_rows import rows_path
 
 
+def _changed(marts: Marts, text: str, application: str, since: datetime) -> dict[object, str]:
+    """{reason: what became of its accounts since the version that is shown, in words}: of the months that were over then, since the current one grows."""
+    if marts.past_version is None:
+        return {}
+    until = marts.as_of().replace(day=1) - timedelta(days=1)
+    then = marts.frame(text, application=application, since=since, until=until)
+    chosen = {"application": application, "since": since, "until": until}
+    found = marts.changed(then, ["cancel_reason"], ["accounts"], text, **chosen)
+    why = marts.reasons_since("churned_mrr", application) if found else ""
+    counts = dict(zip(then["cancel_reason"], then["accounts"], strict=True)) if found else {}
+    return {
+        reason: f" {MARK} of complete months {counts[reason]:,}, {describe_now(format(now['accounts'], ',') if now else '0', why)}"
+        for (reason,), now in found.items()
+    }
+
+
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    frame = marts.frame(
+    text = (
         "select cancel_reason, sum(accounts)::bigint as accounts, sum(mrr) as mrr from churn_reasons where application = %(application)s "
-        "and month >= %(since)s::date group by 1 order by accounts desc, 1", application=application, since=marts.since(months),
-    )  # fmt: skip
+        "and month >= %(since)s::date and month <= %(until)s::date group by 1 order by accounts desc, 1"
+    )
+    since, until = marts.since(months), marts.as_of()
+    frame = marts.frame(text, application=application, since=since, until=until)
     if not len(frame):
         return empty_figure(f"no churned accounts for {application} in this period")
+    words = _changed(marts, text, application, since)
     frame = escape_labels(frame, "cancel_reason")
     texts = [
-        f"{a:,} · {format_value(m, 'money', marts.currency)} MRR"
-        for a, m in zip(frame["accounts"], frame["mrr"], strict=True)
+        f"{a:,} · {format_value(m, 'money', marts.currency)} MRR{words.get(reason, '')}"
+        for a, m, reason in zip(frame["accounts"], frame["mrr"], frame["raw_cancel_reason"], strict=True)
     ]
     figure = go.Figure(go.Bar(
         x=frame["accounts"], y=frame["cancel_reason"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>",
