@@ -99,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.home)
     version = job.run(
-        settings, arguments.mode, parse_time(arguments.as_of), arguments.source_dir, progress, arguments.mapping,
+        settings, arguments.mode, parse_time(arguments.as_of, settings.rules.calendar.zone), arguments.source_dir, progress, arguments.mapping,
         approved_by=arguments.by if arguments.approve else None,
     )  # fmt: skip
     progress(f"published version {version}")
@@ -109,8 +109,10 @@ def _run(arguments: argparse.Namespace) -> None:
 def _backfill(arguments: argparse.Namespace) -> None:
     from northstar.runs.backfill import backfill
 
+    settings = load_settings(arguments.home)
+    start, end = (parse_time(text, settings.rules.calendar.zone) for text in (arguments.start, arguments.end))
     version = backfill(
-        load_settings(arguments.home), parse_time(arguments.start), parse_time(arguments.end), arguments.reason, arguments.by,
+        settings, start, end, arguments.reason, arguments.by,
         sources=arguments.source, source_dir=arguments.source_dir, mapping=arguments.mapping,
         with_reading=not arguments.no_reading, progress=progress,
     )  # fmt: skip
@@ -135,6 +137,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from northstar.use.reports.store import list_reports, read_report
 
     settings = load_settings(arguments.home)
+    zone = settings.rules.calendar.zone
     if arguments.report == "list":
         rows = list_reports(settings)
         print(table(rows) if rows else "no report has been made yet")
@@ -143,7 +146,10 @@ def _report(arguments: argparse.Namespace) -> None:
         html, text = read_report(settings, int(arguments.report))
     else:
         report_id, report = make_and_keep(
-            settings, arguments.report, parse_time(arguments.as_of) if arguments.as_of else None, arguments.application
+            settings,
+            arguments.report,
+            parse_time(arguments.as_of, zone) if arguments.as_of else None,
+            arguments.application,
         )
         html, text = report.standalone(), report.text
     if arguments.html:
@@ -195,7 +201,7 @@ def _note(arguments: argparse.Namespace) -> None:
                 f"{note['mark_id']}  {note['marked_at']:%Y-%m-%d %H:%M}  {about}: {note['title']} ({note['by_whom']})"
             )
     else:
-        at = parse_time(arguments.at)
+        at = parse_time(arguments.at, settings.rules.calendar.zone)
         print(write_note(settings, arguments.text or "", arguments.by, at, arguments.application, arguments.metric))
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypedDict
 
-from northstar.base.clock import Calendar
+from northstar.base.clock import Calendar, show_utc
 from northstar.warehouse.rows import Row
 
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
@@ -126,7 +126,7 @@ def why_open(period_end: datetime, as_of: datetime, window_days: int | None) -> 
     """Why a value is not complete, in words."""
     if period_end <= as_of and window_days:
         return f"still open: it counts what follows within {window_days} days"
-    return f"still open: its period ends on {period_end:%Y-%m-%d %H:%M} UTC"
+    return f"still open: its period ends on {show_utc(period_end)}"
 
 
 def restatement_reasons(row: Row) -> str:

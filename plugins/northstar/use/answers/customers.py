@@ -2,6 +2,7 @@
 
 from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
+from northstar.use.answers.require import require_application, require_limit
 from northstar.use.answers.shapes import Customer, CustomerList
 from northstar.use.customers import NOT_ERASED
 
@@ -13,14 +14,13 @@ def list_customers(
 ) -> CustomerList:
     """Accounts with their MRR at the end of the newest month, the largest first; one account, or those of a country or an application.
 
+    Erased people are not among them.
+
     Needs the scope `customers`. Raises Refused.
     """
     reading.require("customers")
-    if not 1 <= limit <= MOST_CUSTOMERS:
-        raise Refused("bad_request", f"limit: give 1 to {MOST_CUSTOMERS:,}")
-    applications = reading.applications()
-    if application not in applications:
-        raise Refused("bad_request", f"there is no application {application[:60]!r}; there are {', '.join(applications)}", applications)  # fmt: skip
+    require_limit(limit, MOST_CUSTOMERS)
+    application = require_application(reading, application)
     rows = reading.rows(
         "select d.account_id, d.application, d.account_type, d.country, d.acquisition_channel, d.created_at, d.deleted_at, d.first_mrr_at, d.last_active_at, "
         "m.mrr, m.plan_tier, n.month from dim_accounts as d cross join (select max(month)::timestamptz as month from mrr_by_account) as n "

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from flask import Flask, Response, redirect, request
 from flask.typing import ResponseReturnValue
@@ -27,7 +28,7 @@ def add_marks(server: Flask, marts: Callable[[], Marts]) -> None:
     notes = Allowance(NOTES_A_MINUTE)
 
     def show() -> ResponseReturnValue:
-        return _answer(lambda: Response(show_marks(marts(), _asked()), 200, HTML))
+        return _answer(lambda: Response(show_marks(marts(), _asked(marts().calendar.zone)), 200, HTML))
 
     def write() -> ResponseReturnValue:
         def answer() -> ResponseReturnValue:
@@ -37,10 +38,10 @@ def add_marks(server: Flask, marts: Callable[[], Marts]) -> None:
                 raise NorthstarError("these pages may only read; `northstar note` writes a note")
             if not notes.take("all"):
                 raise NorthstarError("too many notes at once; wait for a minute")
-            metrics, application, since, until = _asked()
+            metrics, application, since, until = _asked(marts().calendar.zone)
             form = request.form
             write_note(
-                marts().settings, form.get("text", ""), form.get("by", ""), parse_moment(form.get("at", "")), application,
+                marts().settings, form.get("text", ""), form.get("by", ""), parse_moment(form.get("at", ""), marts().calendar.zone), application,
                 metrics[0] if form.get("about") == "metric" and metrics else None,
             )  # fmt: skip
             return redirect(marks_path(metrics, application, since, until), 303)
@@ -71,14 +72,14 @@ def _is_own_form() -> bool:
     return origin is None or urlsplit(origin).netloc == request.host
 
 
-def _asked() -> tuple[list[str], str, datetime, datetime]:
+def _asked(zone: ZoneInfo) -> tuple[list[str], str, datetime, datetime]:
     """(metrics, application, from, until) of the address."""
     given = request.args
     return (
         given.getlist("metric")[:20],
         given.get("application") or "all",
-        parse_moment(given.get("from", "")),
-        parse_moment(given.get("until", "")),
+        parse_moment(given.get("from", ""), zone),
+        parse_moment(given.get("until", ""), zone),
     )
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
@@ -38,11 +39,13 @@ def add_why(server: Flask, marts: Callable[[], Marts]) -> None:
     """Let the server answer for a number's background, and for the rows behind it. marts: gives what is read."""
 
     def background(metric: str) -> ResponseReturnValue:
-        return _answer(lambda: show_background(marts(), find_background(marts(), _place(metric))))
+        return _answer(
+            lambda: show_background(marts(), find_background(marts(), _place(metric, marts().calendar.zone)))
+        )
 
     def behind(metric: str) -> ResponseReturnValue:
         def show() -> str:
-            found = find_background(marts(), _place(metric))
+            found = find_background(marts(), _place(metric, marts().calendar.zone))
             return show_behind(marts(), found, find_behind(marts(), found))
 
         return _answer(show)
@@ -68,10 +71,10 @@ def _answer(show: Callable[[], str]) -> ResponseReturnValue:
         )
 
 
-def _place(metric: str) -> Place:
+def _place(metric: str, zone: ZoneInfo) -> Place:
     given = {name: request.args.get(name, "") for name in NAMES}
     return Place(
-        metric, given["grain"], parse_moment(given["period"]), given["application"] or "all", given["segment"], given["value"]
+        metric, given["grain"], parse_moment(given["period"], zone), given["application"] or "all", given["segment"], given["value"]
     )  # fmt: skip
 
 

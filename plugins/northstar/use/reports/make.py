@@ -14,7 +14,7 @@ from typing import NotRequired, TypedDict
 
 import jinja2
 
-from northstar.base.clock import GRAINS, LENGTHS
+from northstar.base.clock import GRAINS, LENGTHS, show_utc
 from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import compute_change, format_change, format_value
@@ -196,7 +196,7 @@ class _Maker:
         )
         template_values = {
             "title": f"{self.content['title']}{suffix}", "when": when, "sections": sections, "version": self.published.version,
-            "published_at": f"{self.published.published_at:%Y-%m-%d %H:%M} UTC", "as_of": f"{self.published.as_of:%Y-%m-%d %H:%M} UTC",
+            "published_at": show_utc(self.published.published_at), "as_of": show_utc(self.published.as_of),
             "warnings": self.published.warnings, "late": self.marts.broken_promises(datetime.now(UTC)), "restatements": self._restatements(),
             "marks": describe_marks(self.marts.marks([], self.application, start, end)), "since_version": self.since_version,
         }  # fmt: skip
