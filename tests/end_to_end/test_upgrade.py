@@ -71,6 +71,21 @@ def test_a_mart_that_is_new_is_there_from_the_next_version_on(upgraded):
     rows = "select application, opening_mrr, new_mrr, closing_mrr from mrr_bridge where grain = 'month' and segment = 'plan_tier' order by 1"
     assert query(upgraded, rows)[1] == [("all", 0, 70, 70), ("web", 0, 70, 70)] == query(upgraded, rows, 6)[1]
     assert query(upgraded, rows, 5)[1] == []
+    # marks: the run that failed before, and the release's other models
+    marks = "select kind from marks where kind not in ('deployment', 'incident') order by 1"
+    assert (
+        query(upgraded, marks)[1] == [("definition_change",), ("failed_publication",)] == query(upgraded, marks, 6)[1]
+    )
+    assert query(upgraded, marks, 5)[1] == []
+    with db.connect(upgraded, "owner") as connection:
+        indexes = connection.execute(
+            "select indexname as name from pg_indexes where indexname like '%by_account_id'"
+        ).fetchall()
+    # by which the pages of customers look rows up
+    assert {
+        f"{mart}_by_account_id"
+        for mart in ("fct_payments", "fct_refunds", "fct_tickets", "fct_sessions", "mrr_movements")
+    } <= {i["name"] for i in indexes}
 
 
 def test_a_version_from_before_can_be_put_back_and_what_cannot_be_made_again_is_said(upgraded):

@@ -201,7 +201,7 @@ def _note(arguments: argparse.Namespace) -> None:
                 f"{note['mark_id']}  {note['marked_at']:%Y-%m-%d %H:%M}  {about}: {note['title']} ({note['by_whom']})"
             )
     else:
-        at = parse_time(arguments.at)
+        at = parse_time(arguments.at, settings.rules.calendar.zone)
         print(write_note(settings, arguments.text or "", arguments.by, at, arguments.application, arguments.metric))
 
 
