@@ -1,5 +1,6 @@
 """A panel of kind bars: a bar for each value of a segment."""
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.formats import SUFFIXES, format_value
@@ -9,14 +10,20 @@ from northstar.use.why.background import Place
 from northstar.use.words import period
 
 
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The values of the newest complete period, in the order of the bars, also those that there is no room for."""
+    frame = marts.by_segment(panel["metrics"][0], application, grain, panel["segment"])
+    if "headroom" in panel and len(frame):
+        frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
+    return frame
+
+
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     metric = panel["metrics"][0]
-    frame = escape_labels(marts.by_segment(metric, application, grain, panel["segment"]), "segment_value")
+    frame = escape_labels(read(marts, panel, application, grain, months, segment), "segment_value")
     if not len(frame):
         return without_values(marts, metric, application, f"no values for {application}")
     unit = marts.catalogue()[metric]["unit"]
-    if "headroom" in panel:
-        frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
     hidden_count = len(frame) - BARS
     frame = frame.head(BARS)
     texts = [format_value(value, unit, marts.currency) for value in frame["value"]]

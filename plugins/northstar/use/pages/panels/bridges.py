@@ -1,5 +1,6 @@
 """A panel of kind bridges: how recurring revenue moved within each value of a segment, and from one to another."""
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_amount
@@ -20,23 +21,27 @@ from northstar.use.words import period
 STEPS = ("new", "reactivation", "expansion", "transferred_in", "contraction", "churned", "transferred_out", "fx")
 
 
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The rows of mrr_bridge of the newest complete period, the largest values first, also those that there is no room for."""
+    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter", "year"]))
+    if not len(ends):
+        return ends
+    newest = ends.sort_values("place").to_dict("records")[0]
+    return marts.frame(
+        "select * from mrr_bridge where segment = %(segment)s and application = %(application)s and grain = %(grain)s "
+        "and period_start = %(start)s order by greatest(opening_mrr, closing_mrr) desc, segment_value",
+        segment=panel["segment"], application=application, grain=newest["grain"], start=newest["period_start"],
+    )  # fmt: skip
+
+
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     """A stack of steps for each value of the panel's segment, over the newest complete period; the largest values first."""
-    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter", "year"]))
-    if len(ends) < 1:
+    if not len(marts.newest(["mrr"], application, nearest(grain, ["month", "quarter", "year"]))):
         return without_values(marts, "mrr", application, f"no MRR for {application}")
-    newest = ends.sort_values("place").to_dict("records")[0]
-    start, kind = newest["period_start"], newest["grain"]
-    frame = escape_labels(
-        marts.frame(
-            "select * from mrr_bridge where segment = %(segment)s and application = %(application)s and grain = %(grain)s "
-            "and period_start = %(start)s order by greatest(opening_mrr, closing_mrr) desc, segment_value limit %(bars)s",
-            segment=panel["segment"], application=application, grain=kind, start=start, bars=BARS,
-        ),
-        "segment_value",
-    )  # fmt: skip
+    frame = escape_labels(read(marts, panel, application, grain, months, segment).head(BARS), "segment_value")
     if not len(frame):
         return empty_figure(f"no MRR by {panel['segment']} for {application}")
+    start, kind = frame["period_start"].iloc[0], frame["grain"].iloc[0]
     values = list(frame["segment_value"])
     ends_of = [
         f"{format_amount(o, marts.currency)} → {format_amount(c, marts.currency)}"

@@ -1,7 +1,9 @@
 """A panel of kind budgets: what is left of the error budgets."""
 
 from datetime import timedelta
+from decimal import Decimal
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
@@ -12,23 +14,25 @@ from northstar.use.words import title_of
 BUDGET_DAYS = 30
 
 
-def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    """The share of the errors allowed by a target over the last complete days that is left."""
+def _objectives(marts: Marts, panel: Panel, application: str) -> pd.DataFrame:
     targets = marts.targets(application)
-    own = (
-        targets[targets["metric_id"].isin(panel["metrics"]) & (targets["segment"] == "") & targets["target"].notna()]
-        if len(targets)
-        else targets
-    )
+    if not len(targets):
+        return targets
+    return targets[targets["metric_id"].isin(panel["metrics"]) & (targets["segment"] == "") & targets["target"].notna()]
+
+
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The budget of each objective that was measured: what errors it allowed, and how many there were, over the last complete days."""
+    own = _objectives(marts, panel, application)
     if not len(own):
-        return empty_figure(f"no objectives for {application}")
+        return own
     sums = marts.frame(
         "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator, max(period_start) as newest from metric_values "
         "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s group by 1, 2",
         metrics=list(panel["metrics"]), since=marts.as_of().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=BUDGET_DAYS),
     )  # fmt: skip
     totals = {(r["metric_id"], r["application"]): r for r in sums.to_dict("records")} if len(sums) else {}
-    names, left, texts, paths = [], [], [], []
+    budgets = []
     for metric, app in dict.fromkeys(zip(own["metric_id"], own["application"], strict=True)):
         rows = own[(own["metric_id"] == metric) & (own["application"] == app)]
         total = totals.get((metric, app))
@@ -36,14 +40,27 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
             continue
         is_good = rows.iloc[0]["direction"] == "up"
         # of several targets the strictest
-        objective = float(rows["target"].max() if is_good else rows["target"].min())
-        allowed = (100 - objective if is_good else objective) / 100 * float(total["denominator"])
-        spent = float(total["denominator"] - total["numerator"] if is_good else total["numerator"])
-        share = 100 * (1 - spent / allowed) if allowed else (100.0 if not spent else -100.0)
-        names.append(f"{title_of(metric)}, {app}")
-        left.append(max(share, -100))
-        paths.append(Place(metric, "day", total["newest"], app).path)
-        texts.append(f"{share:,.0f} % left, objective {objective:g} %")
+        objective = rows["target"].max() if is_good else rows["target"].min()
+        allowed = (100 - objective if is_good else objective) / 100 * total["denominator"]
+        spent = total["denominator"] - total["numerator"] if is_good else total["numerator"]
+        share = 100 * (1 - spent / allowed) if allowed else Decimal(-100 if spent else 100)
+        budgets.append({
+            "metric_id": metric, "application": app, "objective_percent": objective, "allowed": allowed, "spent": spent, "left_percent": share,
+            "last_day": total["newest"],
+        })  # fmt: skip
+    return pd.DataFrame(budgets, dtype=object)
+
+
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    """The share of the errors allowed by a target over the last complete days that is left."""
+    if not len(_objectives(marts, panel, application)):
+        return empty_figure(f"no objectives for {application}")
+    names, left, texts, paths = [], [], [], []
+    for row in read(marts, panel, application, grain, months, segment).to_dict("records"):
+        names.append(f"{title_of(row['metric_id'])}, {row['application']}")
+        left.append(max(float(row["left_percent"]), -100))
+        paths.append(Place(row["metric_id"], "day", row["last_day"], row["application"]).path)
+        texts.append(f"{row['left_percent']:,.0f} % left, objective {float(row['objective_percent']):g} %")
     if not names:
         return empty_figure(f"nothing was measured in the last {BUDGET_DAYS} days")
     colours = [BAD if share < 0 else SCARCE if share < 25 else GOOD for share in left]

@@ -10,12 +10,13 @@ from northstar.use.words import period
 
 # why a stage has no visitors, not even none
 NO_EVENT = "no event of this stage, or of one before it, was landed by then"
+GRAINS = ["day", "week", "month"]
 
 
-def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    grain = nearest(grain, ["day", "week", "month"])
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The stages in the newest complete period: period_start, stage_number, stage, visitors, target_percent, from_previous_percent."""
     # a visitor belongs to one application, so the visitors of all applications are the sum
-    frame = marts.frame(
+    return marts.frame(
         "with newest as (select max(period_start) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s "
         "and (application = %(application)s or %(application)s = 'all') and is_complete), "
         "stages as (select period_start, stage_number, stage, sum(visitors)::bigint as visitors, min(target_percent) as target_percent "
@@ -23,8 +24,12 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         "and (application = %(application)s or %(application)s = 'all') group by 1, 2, 3) "
         "select *, 100.0 * visitors / nullif(lag(visitors) over (order by stage_number), 0) as from_previous_percent from stages "
         "order by stage_number",
-        funnel=panel["funnel"], grain=grain, application=application,
+        funnel=panel["funnel"], grain=nearest(grain, GRAINS), application=application,
     )  # fmt: skip
+
+
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    frame, grain = read(marts, panel, application, grain, months, segment), nearest(grain, GRAINS)
     if not len(frame) or not frame["visitors"].dropna().max():
         return empty_figure(f"no visitors of {application} in this funnel")
     texts, start = [], frame["period_start"].iloc[0]

@@ -1,5 +1,6 @@
 """A panel of kind journey: where sessions go."""
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
@@ -7,8 +8,9 @@ from northstar.use.pages.panels.drawing import COLOURS, FLOWS, Panel, empty_figu
 from northstar.use.why.mart_rows import rows_path
 
 
-def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    frame = marts.frame(
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The ways of the last month that is over, the most used first, also those that there is no room for."""
+    return marts.frame(
         "with chosen as (select * from user_paths where (application = %(application)s or %(application)s = 'all') and month = ("
         "select max(month) from user_paths where month < date_trunc('month', %(as_of)s::timestamptz)::date)) "
         "select from_event, to_event, month, sum(sessions)::bigint as sessions, "
@@ -16,6 +18,10 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         "from chosen group by 1, 2, 3 order by sessions desc, from_event, to_event",
         application=application, as_of=marts.as_of(),
     )  # fmt: skip
+
+
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    frame = read(marts, panel, application, grain, months, segment)
     if not len(frame):
         return empty_figure(f"no journeys for {application}")
     frame = escape_labels(frame.head(FLOWS), "from_event", "to_event")

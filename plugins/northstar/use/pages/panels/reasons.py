@@ -1,5 +1,6 @@
 """A panel of kind reasons: why customers leave."""
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_value
@@ -8,11 +9,16 @@ from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, esc
 from northstar.use.why.mart_rows import rows_path
 
 
-def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    frame = marts.frame(
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The reasons with the accounts and the MRR that left for them, the most frequent first."""
+    return marts.frame(
         "select cancel_reason, sum(accounts)::bigint as accounts, sum(mrr) as mrr from churn_reasons where application = %(application)s "
         "and month >= %(since)s::date group by 1 order by accounts desc, 1", application=application, since=marts.since(months),
     )  # fmt: skip
+
+
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    frame = read(marts, panel, application, grain, months, segment)
     if not len(frame):
         return empty_figure(f"no churned accounts for {application} in this period")
     frame = escape_labels(frame, "cancel_reason")
