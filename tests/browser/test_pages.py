@@ -22,7 +22,7 @@ from northstar.use.alerts.evaluate import _link
 from northstar.use.explain.recorded import record_queries
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages import door, serve
-from northstar.use.pages.app import read_pages
+from northstar.use.pages.contents import read_pages
 from northstar.use.words import title_of
 from northstar.warehouse import db
 from tests.support import longer_history

@@ -13,18 +13,19 @@ MEASURES = {"activity": "mau", "paying": "mrr"}
 
 def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
     """The cells that are over: cohort_month, months_since, cohort_size, retention_percent."""
-    return marts.frame(
+    frame = marts.frame(
         "select cohort_month, months_since, cohort_size, retention_percent from cohort_retention where cohort_kind = %(kind)s "
         "and application = %(application)s and is_complete and retention_percent is not null and cohort_month >= %(since)s::date and months_since <= 24",
         kind=panel["cohort_kind"], application=application, since=marts.since(months),
     )  # fmt: skip
+    # who is not seen to be active may be active all the same
+    return frame.head(0) if MEASURES[panel["cohort_kind"]] in marts.lacking(application) else frame
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     frame = read(marts, panel, application, grain, months, segment)
-    # who is not seen to be active may be active all the same
     measure = MEASURES[panel["cohort_kind"]]
-    if not len(frame) or measure in marts.lacking(application):
+    if not len(frame):
         return without_values(marts, measure, application, f"no cohorts for {application}")
     table = frame.assign(retention_percent=frame["retention_percent"].astype(float)).pivot(
         index="cohort_month", columns="months_since", values="retention_percent"
