@@ -48,11 +48,17 @@ def _text(value: object) -> str:
         return f"{value:f}"
     if isinstance(value, int | float):
         return repr(value)
+    return csv_cell(_words(value))
+
+
+def _words(value: object) -> str:
+    """A value that is no number, as text."""
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        # strftime does not fill up years of fewer than four digits
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
     if isinstance(value, date):
         return value.isoformat()
-    return csv_cell(value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False))
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
 def write_workbook(table: Table) -> bytes:
@@ -105,8 +111,7 @@ def _write_cell(
     elif isinstance(value, date) and not isinstance(value, datetime) and value.year >= FIRST_YEAR:
         sheet.write_datetime(row, column, value, formats["day"])
     else:
-        text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-        sheet.write_string(row, column, _cell_text(text))
+        sheet.write_string(row, column, _cell_text(_words(value)))
 
 
 def _cell_text(text: str) -> str:
