@@ -3,6 +3,7 @@
 NORTHSTAR_SCREENSHOTS=1 writes the pictures of the README and the docs.
 """
 
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from northstar.use.explain.recorded import record_queries
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages import door, serve
 from northstar.use.pages.contents import read_pages
+from northstar.use.pages.links import page_path
 from northstar.use.words import title_of
 from northstar.warehouse import db
 from tests.support import longer_history
@@ -415,3 +417,50 @@ def test_a_number_opens_what_stands_behind_it_and_has_a_link_of_its_own(chromium
         page.locator("#northstar-why h2", has_text="MRR").wait_for()
     with opened(chromium, address.partition("#")[0] + "#why=https://elsewhere.example/why/", width) as page:
         assert not page.locator("#northstar-why").count() or page.locator("#northstar-why").is_hidden()
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_every_panel_is_taken_away_by_keyboard_as_rows_and_as_a_picture(chromium, pages, built, tmp_path, width):
+    with opened(chromium, pages + page_path("Executive", application="web"), width) as page:
+        panels = page.evaluate("() => [...document.querySelectorAll('.northstar-take')].map(e => e.dataset.panel)")
+        assert panels == [f"executive-{number}" for number in range(len(read_pages()[0]["panels"]))]
+        # cards, a chart, a table
+        for name in (panels[0], panels[3], panels[-1]):
+            menu = page.locator(f".northstar-take[data-panel={name}]")
+            menu.locator("summary").focus()
+            page.keyboard.press("Enter")
+            taken = {}
+            for kind in ("csv", "xlsx", "png", "svg"):
+                page.keyboard.press("Tab")
+                with page.expect_download() as download:
+                    page.keyboard.press("Enter")
+                taken[kind] = tmp_path / download.value.suggested_filename
+                download.value.save_as(taken[kind])
+                assert re.fullmatch(rf"northstar_executive_[a-z-]+_v1\.{kind}", taken[kind].name)
+            rows = taken["csv"].read_text().splitlines()
+            assert rows[0].startswith("metric_id,application,") and ",web," in rows[1]
+            assert taken["xlsx"].read_bytes()[:2] == b"PK" and taken["png"].read_bytes()[1:4] == b"PNG"
+            drawn = taken["svg"].read_text()
+            assert "application web" in drawn and "Version 1, published" in drawn and drawn.count("<text") > 5
+            if name == panels[0]:
+                assert not obstacles(page)
+            page.keyboard.press("Escape")
+            assert menu.get_attribute("open") is None
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_a_link_that_is_shared_shows_the_same(chromium, pages):
+    seen = """() => [[...document.querySelectorAll('.js-plotly-plot')].map(p => p.layout.meta), [...document.querySelectorAll('.northstar-card')].map(c => c.textContent),
+      [...document.querySelectorAll('.dash-dropdown-value')].map(v => v.textContent)]"""
+    chosen = {"application": "web", "period": "3 months", "grain": "week", "segment": "country"}
+    with opened(chromium, pages, DESK) as page:
+        for control, option in chosen.items():
+            choose(page, f"executive-{control}", option)
+        address, shown = page.url, page.evaluate(seen)
+    assert set(chosen.values()) <= set(shown[2])
+    with opened(chromium, address, DESK) as page:
+        page.wait_for_function(
+            "shown => JSON.stringify((" + seen + ")()) === shown",
+            arg=json.dumps(shown, ensure_ascii=False, separators=(",", ":")),
+        )
+        assert page.url == address
