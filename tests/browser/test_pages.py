@@ -464,3 +464,34 @@ def test_a_link_that_is_shared_shows_the_same(chromium, pages):
             arg=json.dumps(shown, ensure_ascii=False, separators=(",", ":")),
         )
         assert page.url == address
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_a_metric_and_a_chapter_are_found_from_the_keyboard(chromium, pages, width):
+    with opened(chromium, pages + "/revenue", width) as page:
+        box, found = page.locator("#northstar-search"), page.locator("#northstar-found [role=option]")
+        page.keyboard.press("/" if width == DESK else "Control+k")
+        page.keyboard.type("churn rate")
+        found.filter(has_text="Customer churn rate").first.wait_for()
+        assert not obstacles(page) and page.evaluate("() => document.documentElement.scrollWidth") <= width
+        first = page.evaluate("() => document.activeElement.getAttribute('aria-activedescendant')")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowUp")
+        assert page.evaluate("() => document.activeElement.getAttribute('aria-activedescendant')") == first
+        page.keyboard.press("Escape")
+        assert box.is_hidden() and page.url.startswith(pages + "/revenue")
+        page.locator(".northstar-search-open").click()
+        page.keyboard.type("customer_churn_rate")
+        page.wait_for_function("() => document.querySelectorAll('#northstar-found [role=option]').length === 1")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/metrics?*")
+        page.wait_for_function(
+            "() => (document.querySelector('#metrics-about') || {textContent: ''}).textContent.includes('Customer churn rate')"
+        )
+        page.keyboard.press("Control+k")
+        page.keyboard.type("who is told")
+        found.filter(has_text="Who is told").first.wait_for()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/docs/pages_reports_alerts#who-is-told")
+        page.locator("#who-is-told").wait_for()
+        assert not obstacles(page) and page.evaluate("() => document.documentElement.scrollWidth") <= width

@@ -32,9 +32,11 @@ from northstar.use.pages.contents import PageContent, pages_of
 from northstar.use.pages.describe import banner, description, made_of, rules
 from northstar.use.pages.downloads import add_downloads
 from northstar.use.pages.links import page_path, slug
+from northstar.use.pages.manual import add_manual
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure, why_link
 from northstar.use.pages.readings import read_newest_values, read_restatements, read_targets
+from northstar.use.pages.search import add_search
 from northstar.use.pages.why import add_why
 from northstar.use.why.background import Place
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
@@ -506,6 +508,8 @@ def __getattr__(name: str) -> Any:
         door.add_headers(server, dash.csp_hashes)
         add_why(server, lambda: painter().marts)
         add_downloads(server, lambda: painter().marts)
+        add_search(server, lambda: painter().marts)
+        add_manual(server, settings.root)
         # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one
         server.test_client().get("/", headers=door.credentials(settings))
         return server
