@@ -495,3 +495,27 @@ def test_a_metric_and_a_chapter_are_found_from_the_keyboard(chromium, pages, wid
         page.wait_for_url("**/docs/pages_reports_alerts#who-is-told")
         page.locator("#who-is-told").wait_for()
         assert not obstacles(page) and page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_a_reader_saves_a_view_and_comes_back_to_it(chromium, pages, width):
+    with opened(chromium, pages + page_path("Revenue", application="web", grain="week"), width) as page:
+        page.locator(".northstar-views-open").click()
+        dialog = page.locator("#northstar-views")
+        assert "No view is saved yet" in dialog.inner_text()
+        page.keyboard.type("<b>Web</b>, by week")
+        page.keyboard.press("Enter")
+        dialog.locator("a", has_text="<b>Web</b>, by week").wait_for()
+        assert not obstacles(page) and page.evaluate("() => document.documentElement.scrollWidth") <= width
+        page.keyboard.press("Escape")
+        assert dialog.is_hidden()
+        go(page, pages + "/alerts")
+        page.locator(".northstar-views-open").click()
+        dialog.locator("a").click()
+        page.wait_for_url("**/revenue?*")
+        page.wait_for_function(READY)
+        assert page_path("Revenue", application="web").partition("?")[2] in page.url
+        assert page.locator("#revenue-grain .dash-dropdown-value").first.inner_text() == "week" or width == PHONE
+        page.locator(".northstar-views-open").click()
+        dialog.get_by_role("button", name="Delete <b>Web</b>, by week").click()
+        assert "No view is saved yet" in dialog.inner_text()
