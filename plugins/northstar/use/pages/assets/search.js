@@ -13,7 +13,7 @@
     if (dialog) return;
     dialog = make("dialog", { id: "northstar-search", "aria-label": "Search" });
     input = make("input", {
-      type: "search", role: "combobox", "aria-label": "Search metrics, pages, customers and docs", "aria-controls": "northstar-found", "aria-expanded": "false",
+      type: "text", role: "combobox", "aria-label": "Search metrics, pages, customers and docs", "aria-controls": "northstar-found", "aria-expanded": "false",
       "aria-autocomplete": "list", autocomplete: "off", spellcheck: "false", placeholder: "Metrics, pages, customers, docs", maxlength: "100",
     });
     list = make("ul", { id: "northstar-found", role: "listbox", "aria-label": "What was found" });
