@@ -482,7 +482,10 @@ def test_a_metric_and_a_chapter_are_found_from_the_keyboard(chromium, pages, wid
         assert box.is_hidden() and page.url.startswith(pages + "/revenue")
         page.locator(".northstar-search-open").click()
         page.keyboard.type("customer_churn_rate")
-        page.wait_for_function("() => document.querySelectorAll('#northstar-found [role=option]').length === 1")
+        # titles first, then definitions that name it
+        page.wait_for_function(
+            "() => ((document.querySelector('#northstar-found [role=option] strong') || {}).textContent || '') === 'Customer churn rate'"
+        )
         page.keyboard.press("Enter")
         page.wait_for_url("**/metrics?*")
         page.wait_for_function(
@@ -503,6 +506,8 @@ def test_a_reader_saves_a_view_and_comes_back_to_it(chromium, pages, width):
         page.locator(".northstar-views-open").click()
         dialog = page.locator("#northstar-views")
         assert "No view is saved yet" in dialog.inner_text()
+        # nothing is sent from a home without notify.yml
+        dialog.locator("p", has_text="notify.yml").wait_for()
         page.keyboard.type("<b>Web</b>, by week")
         page.keyboard.press("Enter")
         dialog.locator("a", has_text="<b>Web</b>, by week").wait_for()

@@ -37,6 +37,7 @@ from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure, why_link
 from northstar.use.pages.readings import read_newest_values, read_restatements, read_targets
 from northstar.use.pages.search import add_search
+from northstar.use.pages.subscribing import add_subscribing
 from northstar.use.pages.why import add_why
 from northstar.use.why.background import Place
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
@@ -510,6 +511,7 @@ def __getattr__(name: str) -> Any:
         add_downloads(server, lambda: painter().marts)
         add_search(server, lambda: painter().marts)
         add_manual(server, settings.root)
+        add_subscribing(server, settings, lambda: painter().marts)
         # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one
         server.test_client().get("/", headers=door.credentials(settings))
         return server

@@ -5,6 +5,7 @@ No text of either becomes a formula. CSV has every digit; the numbers of a workb
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -61,36 +62,56 @@ def _words(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
-def write_workbook(table: Table) -> bytes:
-    """A workbook of two sheets: the rows, with numbers as numbers and moments as moments in UTC, and what they are."""
+def write_workbook(*tables: Table) -> bytes:
+    """A workbook: a sheet for the rows of each table, with numbers as numbers and moments as moments in UTC, and one that says what they are."""
     content = io.BytesIO()
     # rows go to a file as they are written; a text stays a text, whatever it begins with
     options = {
         "constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False, "nan_inf_to_errors": True,
     }  # fmt: skip
     with xlsxwriter.Workbook(content, options) as book:
-        book.set_properties({"title": table.title, "created": table.version.published_at.replace(tzinfo=None)})
+        book.set_properties({"title": tables[0].title, "created": tables[0].version.published_at.replace(tzinfo=None)})
         bold, wrapped = book.add_format({"bold": True}), book.add_format({"text_wrap": True, "valign": "top"})
         formats = {"moment": book.add_format({"num_format": MOMENT}), "day": book.add_format({"num_format": DAY})}
-        sheet = book.add_worksheet(table.title.translate(NO_NAME)[:SHEET_NAME].strip() or "Rows")
-        for number, name in enumerate(table.columns):
-            sheet.set_column(
-                number, number, min(max(len(name) + 2, 16 if name.endswith(("_start", "_at")) else 12), WIDEST)
-            )
-        sheet.write_row(0, 0, table.columns, bold)
-        for place, row in enumerate(table.rows, start=1):
-            for number, name in enumerate(table.columns):
-                _write_cell(sheet, place, number, plain(row.get(name)), formats)
-        sheet.freeze_panes(1, 0)
-        if table.columns:
-            sheet.autofilter(0, 0, len(table.rows), len(table.columns) - 1)
-        about = book.add_worksheet("About")
+        for table in tables:
+            _write_sheet(book.add_worksheet(_free_name(book, table.title)), table, bold, formats)
+        about, place = book.add_worksheet(_free_name(book, "About")), 0
         about.set_column(0, 0, 26)
         about.set_column(1, 1, 110)
-        for place, (name, text) in enumerate(table.about):
-            about.write_string(place, 0, _cell_text(name), bold)
-            about.write_string(place, 1, _cell_text(text), wrapped)
+        for table in tables:
+            for name, text in table.about:
+                about.write_string(place, 0, _cell_text(name), bold)
+                about.write_string(place, 1, _cell_text(text), wrapped)
+                place += 1
+            place += 1
     return content.getvalue()
+
+
+def _free_name(book: xlsxwriter.Workbook, title: str) -> str:
+    """A name for a sheet that no sheet of the workbook has; spreadsheets do not tell large letters from small ones."""
+    taken = {sheet.get_name().lower() for sheet in book.worksheets()}
+    name = title.translate(NO_NAME)[:SHEET_NAME].strip() or "Rows"
+    numbered = (f"{name[: SHEET_NAME - len(end)]}{end}" for end in (f" {number}" for number in itertools.count(2)))
+    return next(free for free in (name, *itertools.islice(numbered, len(taken) + 1)) if free.lower() not in taken)
+
+
+def _write_sheet(
+    sheet: xlsxwriter.worksheet.Worksheet,
+    table: Table,
+    bold: xlsxwriter.format.Format,
+    formats: dict[str, xlsxwriter.format.Format],
+) -> None:
+    for number, name in enumerate(table.columns):
+        sheet.set_column(
+            number, number, min(max(len(name) + 2, 16 if name.endswith(("_start", "_at")) else 12), WIDEST)
+        )
+    sheet.write_row(0, 0, table.columns, bold)
+    for place, row in enumerate(table.rows, start=1):
+        for number, name in enumerate(table.columns):
+            _write_cell(sheet, place, number, plain(row.get(name)), formats)
+    sheet.freeze_panes(1, 0)
+    if table.columns:
+        sheet.autofilter(0, 0, len(table.rows), len(table.columns) - 1)
 
 
 def _write_cell(
