@@ -72,7 +72,10 @@ def add_subscribing(server: Flask, settings: Settings, marts: Callable[[], Marts
         if not guesses.take(request.remote_addr or ""):
             return Response("too many requests in a minute", 429, {**TEXT, "Retry-After": "60"})
         is_ended = request.method == "POST"
-        name = _call(settings, f"select subscriptions.{'finish' if is_ended else 'name_of'}(%s) as name", [token])
+        try:
+            name = _call(settings, f"select subscriptions.{'finish' if is_ended else 'name_of'}(%s) as name", [token])
+        except NorthstarError as exc:
+            return Response(str(exc), 503, TEXT)
         page = TEMPLATES.get_template("unsubscribe.html").render(name=name, is_ended=is_ended)
         return Response(page, 200 if name else 404, {**HTML, "Cache-Control": "no-store"})
 
@@ -122,5 +125,8 @@ def _call(settings: Settings, statement: str, values: list[object]) -> str | Non
             row = connection.execute(statement, values).fetchone()
     except psycopg.errors.ProgramLimitExceeded as exc:
         raise NorthstarError(exc.diag.message_primary) from exc
+    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as exc:
+        # an upgrade sets the warehouse up with the next run
+        raise NorthstarError("the warehouse knows no subscriptions before the next run") from exc
     name: str | None = row["name"] if row else None
     return name

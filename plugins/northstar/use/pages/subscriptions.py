@@ -60,6 +60,8 @@ def panels_of(settings: Settings, page: str) -> list[str]:
 def list_subscriptions(settings: Settings) -> list[Row]:
     """The subscriptions that have not ended, without their tokens."""
     with db.connect(settings, "publisher") as connection:
+        if not _is_set_up(connection):
+            return []
         return connection.execute(
             "select subscription_id, name, page, cadence, kind, target, made_at from audit.subscriptions where ended_at is null order by subscription_id"
         ).fetchall()
@@ -68,6 +70,8 @@ def list_subscriptions(settings: Settings) -> list[Row]:
 def send_due(settings: Settings, at: datetime, progress: Progress = print) -> list[str]:
     """Send what is due at a moment; returns where it went. Raises NorthstarError when an address failed, after the others were sent to."""
     with db.connect(settings, "publisher") as connection:
+        if not _is_set_up(connection):
+            return []
         subscriptions = fetch_all_as(Subscription, connection.execute(
             "select subscription_id, name, page, choice, cadence, kind, target, token::text as token, digest from audit.subscriptions "
             "where ended_at is null order by subscription_id"
@@ -103,6 +107,11 @@ def send_due(settings: Settings, at: datetime, progress: Progress = print) -> li
     if problems:
         raise NorthstarError("; ".join(f"could not send to {problem}" for problem in problems))
     return destinations
+
+
+def _is_set_up(connection: Connection) -> bool:
+    """Whether the warehouse knows subscriptions: an upgrade sets it up with the next run."""
+    return bool(fetch_one(connection.execute("select to_regclass('audit.subscriptions') is not null as yes"))["yes"])
 
 
 def _route(subscription: Subscription) -> str:
