@@ -3,9 +3,7 @@
 import random
 from dataclasses import replace
 from datetime import timedelta
-from decimal import Decimal
 from fractions import Fraction
-from math import floor
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,7 @@ from northstar.contract.codes import minor_digits
 from northstar.demo.books.truth import truth
 from northstar.demo.company import ACCOUNT_TYPES, generate_company
 from northstar.demo.writing import write_entity
+from tests.books import agree
 from tests.support import empty, run, select, utc
 
 END = utc("2026-03-01T00:00:00")
@@ -47,30 +46,6 @@ def differences(lines: pd.DataFrame, settings, scopes: str = "true") -> list[str
         if key not in told and row["value"]:
             found.append(f"{key}: the mart has {row['numerator']} / {row['denominator']}, the books have no line")
     return found
-
-
-def agree(metric: dict, numerator: Fraction, denominator: Fraction | None, row: dict, digits: int) -> bool:
-    """Counts are equal, money is equal to the minor unit, which has so many digits, everything else to 1e-9."""
-    if row["numerator"] is None or (denominator is not None and not close(denominator, row["denominator"])):
-        return False
-    if metric["unit"] == "count":
-        return numerator == row["numerator"] == row["value"]
-    if not close(numerator, row["numerator"]):
-        return False
-    is_divided = metric["kind"] in ("ratio", "mean")
-    if is_divided and denominator == 0:
-        return row["value"] is None
-    value = numerator / denominator if is_divided else numerator
-    if metric["kind"] == "ratio" and metric["unit"] == "percent":
-        value *= 100
-    if metric["unit"] == "money":
-        minor_units = floor(abs(value) * 10**digits + Fraction(1, 2)) * (1 if value >= 0 else -1)
-        return minor_units == row["value"] * 10**digits
-    return close(value, row["value"])
-
-
-def close(exact: Fraction, published: Decimal) -> bool:
-    return abs(exact - Fraction(published)) <= Fraction(1, 10**9) * max(1, abs(exact))
 
 
 def test_the_small_company_is_as_its_books_say(built):

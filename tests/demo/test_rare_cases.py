@@ -1,6 +1,7 @@
 """What happens seldom is there once each; that the books count it is test_books' matter, and that rules depend on it docs/preview.md's."""
 
 from datetime import timedelta
+from statistics import mean, stdev
 
 import pandas as pd
 import pytest
@@ -50,3 +51,9 @@ def test_each_rule_has_the_row_that_it_is_about(tables):
     charges = tables["charges"][tables["charges"].application == "tutoring"]
     tries = charges[charges.created_at.dt.floor("D") == pd.Timestamp("2026-02-28T00:00:00Z")]
     assert len(tries) == TRIES_OF_A_FAILURE * (tries.status == "failed").sum() > 0
+    slow = rare(tables, "query_stats", "query_id")
+    assert slow.window_start.tolist() == [pd.Timestamp("2026-03-01T06:00:00Z")]
+    web = tables["query_stats"][tables["query_stats"].application == "web"]
+    hours = web.groupby("window_start")[["total_ms", "calls"]].sum().tail(9)
+    *before, newest = hours.total_ms / hours.calls
+    assert 3 < (newest - mean(before)) / stdev(before) < 4.8

@@ -37,13 +37,17 @@ BROKEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+def working_tree(root: Path) -> Path:
     """A working tree to change: a copy of the dbt project, and the checks."""
-    root = tmp_path_factory.mktemp("tree")
     shutil.copytree(ROOT / "dbt_project", root / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))
     (root / "expectations").symlink_to(ROOT / "expectations")
     return root
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The working tree of this module's previews."""
+    return working_tree(tmp_path_factory.mktemp("tree"))
 
 
 def changed(tree: Path, file: str, was: str, now: str):
@@ -67,7 +71,9 @@ def relations(settings) -> list[str]:
     ]
 
 
-def test_a_comment_and_a_layout_change_nothing_and_what_a_killed_preview_left_is_gone(built, tree):
+def test_a_comment_and_a_layout_change_nothing_and_what_a_killed_preview_left_is_gone(built, tmp_path):
+    # the first tree that the home sees is gone before the others are previewed
+    tree = working_tree(tmp_path)
     with db.connect(built, "transformer", autocommit=True) as connection:
         connection.execute(f"create table {SCHEMA}.left_behind as select 1 as one")
     model = "core/support/metrics_support.sql"
@@ -76,6 +82,7 @@ def test_a_comment_and_a_layout_change_nothing_and_what_a_killed_preview_left_is
     assert not shown.is_different and not shown.changed and shown.status == 0
     assert as_text(shown).startswith("nothing would change (no model is compiled to other SQL; version 1")
     assert relations(built) == []
+    shutil.rmtree(tree / "dbt_project")
 
 
 @pytest.fixture(scope="module")

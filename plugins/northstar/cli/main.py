@@ -10,7 +10,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
 from northstar.base.settings import private_umask
 from northstar.base.third_parties import file_error, resource_error
-from northstar.cli import develop, keep, look, mapping, mend, new, people, run
+from northstar.cli import api, develop, keep, look, mapping, mcp, mend, new, people, run
 
 
 @private_umask()
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
-    for group in (run, look, mapping, develop, new, mend, keep, people):
+    for group in (run, look, api, mcp, mapping, develop, new, mend, keep, people):
         group.register(command)
     return parser
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # on how many tries one that fails is exactly the share that payment_failure_rate's target names
 TRIES_OF_A_FAILURE = 20
+# how far the newest hour's time of a query lies above the eight hours before: its target is missed beyond 3, an alert opens beyond 4.8
+DEVIATIONS_OF_A_TREND = 3.9
 
 
 def add_rare_cases(company: "Company") -> None:
@@ -27,6 +29,8 @@ def add_rare_cases(company: "Company") -> None:
         _returns(company, day)
     if "tickets" in company.tables and "web" in company.applications:
         _tickets(company, day)
+    if "query_stats" in company.tables and "web" in company.applications:
+        _slows_down(company)
     if "coaching" in company.applications:
         _earns_a_threshold(company, day)
     if "tutoring" in company.applications:
@@ -95,6 +99,22 @@ def _tickets(company: "Company", day: pd.Timestamp) -> None:
     append_rows(company, "survey_responses", [{
         "response_id": "sr_rare", "survey": "support_csat", "ticket_id": "ti_rare", "application": "web", "score": 1, "question": "speed",
         "account_id": account_id, "sent_at": day + timedelta(hours=9), "responded_at": answered, "updated_at": answered,
+    }])  # fmt: skip
+
+
+def _slows_down(company: "Company") -> None:
+    """A statement of the web application that makes its newest whole hour slower than is usual, but not so slow that somebody must act."""
+    statements = company.tables["query_stats"]
+    newest = pd.Timestamp(company.end).floor("h") - timedelta(hours=1)
+    own = statements[(statements.application == "web") & (statements.window_start <= newest)]
+    hours = own.groupby("window_start")[["calls", "total_ms"]].sum().tail(9)
+    usual = (hours.total_ms / hours.calls).iloc[:-1]
+    calls, total_ms = hours.iloc[-1]
+    slow = usual.mean() + DEVIATIONS_OF_A_TREND * usual.std()
+    # as many calls again as the hour has
+    append_rows(company, "query_stats", [{
+        "query_id": "web_rare", "application": "web", "window_start": newest, "calls": int(calls),
+        "total_ms": round(float(2 * calls * slow - total_ms), 3), "slow_calls": 0,
     }])  # fmt: skip
 
 

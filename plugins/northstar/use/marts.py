@@ -334,7 +334,7 @@ class Marts:
             try:
                 if connection is None or connection.closed:
                     connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
-                rows = _first_rows(connection, text, parameters, ROWS + 1)
+                rows = first_rows(connection, text, parameters, ROWS + 1)
             except psycopg.OperationalError:
                 # a statement that was cancelled, such as at its time limit, is not tried again; one that lost its connection is
                 if attempt == 2 or (connection is not None and not connection.closed):
@@ -349,7 +349,7 @@ class Marts:
         return []
 
 
-def _first_rows(connection: Connection, text: str, parameters: dict[str, object], count: int) -> list[Row]:
+def first_rows(connection: Connection, text: str, parameters: dict[str, object], count: int) -> list[Row]:
     """The first rows of a query; what follows them never comes into memory."""
     stream = connection.cursor().stream(text, parameters or None, size=CHUNK_ROWS)
     # a generator, which psycopg's annotation does not say

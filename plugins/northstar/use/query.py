@@ -42,19 +42,26 @@ def run_statement(
         if version is not None:
             read_version(connection, settings, version)
             connection.execute(f"set local search_path = {SCHEMA}, marts")
-        cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
-        try:
-            # with parameters, even none, the server accepts one statement only; the stream uses the connection until it is closed
-            stream = cursor.stream(text.replace("%", "%%"), (), size=CHUNK)
-            # a generator, which psycopg's annotation does not say
-            with closing(cast(Generator[Answer], stream)) as rows:
-                first = next(rows, None)
-                if first is None:
-                    yield _column_names(connection, text), iter(())
-                else:
-                    yield [c.name for c in cursor.description or ()], _convert_errors(chain([first], rows))
-        except psycopg.Error as exc:
-            raise _query_error(exc) from exc
+        with stream_statement(connection, text) as answer:
+            yield answer
+
+
+@contextmanager
+def stream_statement(connection: Connection, text: str) -> Iterator[tuple[list[str], Iterator[Answer]]]:
+    """One statement of somebody else's on a connection; as `run_statement`."""
+    cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
+    try:
+        # with parameters, even none, the server accepts one statement only; the stream uses the connection until it is closed
+        stream = cursor.stream(text.replace("%", "%%"), (), size=CHUNK)
+        # a generator, which psycopg's annotation does not say
+        with closing(cast(Generator[Answer], stream)) as rows:
+            first = next(rows, None)
+            if first is None:
+                yield _column_names(connection, text), iter(())
+            else:
+                yield [c.name for c in cursor.description or ()], _convert_errors(chain([first], rows))
+    except psycopg.Error as exc:
+        raise _query_error(exc) from exc
 
 
 def query(settings: Settings, text: str, version: int | None = None) -> tuple[list[str], list[Answer]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TypedDict
@@ -120,6 +120,13 @@ def describe_segments(segments: Collection[str]) -> str:
 def null_words(reason: str) -> str:
     """Why a value is null, in words; the reason's own name for one that a model of somebody's own gives."""
     return NULL_REASONS.get(reason, reason.replace("_", " "))
+
+
+def why_open(period_end: datetime, as_of: datetime, window_days: int | None) -> str:
+    """Why a value is not complete, in words."""
+    if period_end <= as_of and window_days:
+        return f"still open: it counts what follows within {window_days} days"
+    return f"still open: its period ends on {period_end:%Y-%m-%d %H:%M} UTC"
 
 
 def restatement_reasons(row: Row) -> str:

@@ -162,7 +162,7 @@ def _compare(connection: Connection, scratch: Scratch, result: Preview) -> None:
     result.marts = compare_marts(connection, scratch)
     result.zones = compare_zones(connection, scratch)
     result.alerts = compare_alerts(connection, scratch)
-    catalogue = read_catalogue(scratch.new)
+    catalogue = read_catalogue(scratch.project)
     metrics = [m.counts["metric_id"] for m in result.metrics]
     result.readers = find_readers(
         scratch.new, catalogue, metrics, {m.mart: list(m.differing_columns) for m in result.marts}

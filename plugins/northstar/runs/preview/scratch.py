@@ -72,6 +72,7 @@ class Scratch:
     selected: the names of what is needed for the selected models and metrics, None if nothing was selected.
     changed: {name: causes} of the models and seeds that build something else; built: {name: node} of these and what is made from them; removed:
     the published models that the working tree lacks; compiled: {name: SQL} of what was built.
+    project: the dbt project's directory.
     """
 
     version: Row
@@ -79,6 +80,7 @@ class Scratch:
     base_manifest: Manifest | None
     old: Code
     new: Manifest
+    project: Path
     changed: dict[str, Causes] = field(default_factory=dict)
     built: dict[str, Node] = field(default_factory=dict)
     removed: dict[str, Node] = field(default_factory=dict)
@@ -147,17 +149,18 @@ def _build(
         )
     place = settings.home / "dbt" / "preview"
     (place / "state").mkdir(parents=True, exist_ok=True)
-    write_project(settings, place / "project")
+    project = place / "project" if settings.own_seeds else project_directory(settings)
+    write_project(settings, project)
     write_private(place / "state" / "manifest.json", _state(connection, version["code_version"]))
-    with _context(settings, connection, place), _give_way(settings, version):
-        dbt = ParsedProject(place, project_directory(settings))
+    with _context(settings, connection, project), _give_way(settings, version):
+        dbt = ParsedProject(place, project)
         new = dbt.parse()
         base_manifest = old.manifest if base == version else find_manifest(settings, base["code_version"])
-        scratch = Scratch(version, base, base_manifest, old, new)
+        scratch = Scratch(version, base, base_manifest, old, new, project)
         names = {node["name"] for node in _nodes(new).values()}
         scratch.removed = {node["name"]: node for node in _nodes(old.manifest).values() if node["name"] not in names}
         scratch.changed = _changed(dbt, old, new, rule_values(settings), own_seeds | settings.own_seeds.keys())
-        unaffected = _unaffected_parts(connection, new, scratch.changed)
+        unaffected = _unaffected_parts(connection, scratch)
         scratch.built = _with_children(new, scratch.changed, scratch.removed, old.manifest, unaffected)
         if select:
             scratch.selected = _needed(new, select)
@@ -258,18 +261,18 @@ def _with_children(
     return {nodes[unique_id]["name"]: nodes[unique_id] for unique_id in visited}
 
 
-def _unaffected_parts(connection: Connection, new: Manifest, changed: Mapping[str, Causes]) -> set[str]:
+def _unaffected_parts(connection: Connection, scratch: Scratch) -> set[str]:
     """The names of the metric models that define no metric whose row of the catalogue decides other values than before."""
-    node = next((n for n in _nodes(new).values() if n["name"] == CATALOGUE), None)
-    if node is None or CATALOGUE not in changed or SHAPES in changed:
+    nodes = _nodes(scratch.new).values()
+    if CATALOGUE not in scratch.changed or SHAPES in scratch.changed:
         return set()
     names = ("metric_id", *SHAPE_COLUMNS)
     rows = connection.execute(f"select {', '.join(f'{name}::text' for name in names)} from core.{CATALOGUE}").fetchall()
     before = {tuple(row[name] or "" for name in names) for row in rows}
-    with (Path(node["root_path"]) / node["original_file_path"]).open() as file:
+    with (scratch.project / "seeds" / f"{CATALOGUE}.csv").open() as file:
         now = {tuple(row.get(name) or "" for name in names) for row in csv.DictReader(file)}
     redefined = {row[0] for row in before ^ now}
-    parts = (n for n in _nodes(new).values() if (n["config"].get("meta") or {}).get("mart") == "metric_points")
+    parts = (n for n in nodes if (n["config"].get("meta") or {}).get("mart") == "metric_points")
     return {part["name"] for part in parts if not any(_defines(part, metric_id) for metric_id in redefined)}
 
 
@@ -309,7 +312,7 @@ def _state(connection: Connection, code_version: str) -> str:
 
 
 @contextmanager
-def _context(settings: Settings, connection: Connection, place: Path) -> Iterator[None]:
+def _context(settings: Settings, connection: Connection, project: Path) -> Iterator[None]:
     """The environment in which dbt builds: the home's warehouse, and the published run's context with the working tree's rules."""
     run = fetch_one(
         connection.execute(
@@ -317,7 +320,6 @@ def _context(settings: Settings, connection: Connection, place: Path) -> Iterato
             "restate_to::text from core.run_context"
         )
     )
-    project = place / "project" if settings.own_seeds else project_directory(settings)
     values = dbt_env(settings) | {
         "DBT_PROJECT_DIR": str(project),
         "NORTHSTAR_RUN_CONTEXT": json.dumps(run | {"rules": dict(rule_values(settings))}),

@@ -60,10 +60,9 @@ def find_readers(
     return {kind: names for kind, names in readers.items() if names}
 
 
-def read_catalogue(manifest: Manifest) -> list[CatalogueRow]:
-    """The rows of the catalogue that a manifest's project has on disk."""
-    node = manifest["nodes"]["seed.northstar.metric_catalogue"]
-    with (Path(node["root_path"]) / node["original_file_path"]).open() as file:
+def read_catalogue(project: Path) -> list[CatalogueRow]:
+    """The rows of the catalogue in a dbt project's directory."""
+    with (project / "seeds" / "metric_catalogue.csv").open() as file:
         return [
             {"metric_id": row["metric_id"], "level": int(row["level"]), "dashboards": row["dashboards"], "reports": row["reports"]}
             for row in csv.DictReader(file)

@@ -8,10 +8,7 @@ import base64
 import hashlib
 import hmac
 import logging
-import threading
-import time
 import traceback
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from urllib.parse import urlencode
 
@@ -19,6 +16,7 @@ from flask import Flask, Response, g, redirect, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
+from northstar.base.allowance import Allowance
 from northstar.base.settings import Settings
 
 USER = "reader"
@@ -30,7 +28,6 @@ CALLBACK = "/_dash-update-component"
 REMEMBERED_SECONDS = 30 * 86_400
 # a page's largest request is 20 kB
 REQUEST_BYTES = 256 * 1024
-MINUTE = 60.0
 WRONG_A_MINUTE = 10
 LINES_A_MINUTE = 20
 # nothing is loaded from elsewhere, and no other page may frame these. Plotly and Dash set styles as they draw; scripts are allowed by hash
@@ -46,37 +43,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 LOG = logging.getLogger(__name__)
-
-
-class Allowance:
-    """A limit of so many in a minute for each name, such as an address; thread-safe. The oldest names are forgotten beyond 1,000."""
-
-    NAMES = 1_000
-
-    def __init__(self, count: int, clock: Callable[[], float] = time.monotonic):
-        self.count, self.clock = count, clock
-        self._taken: OrderedDict[str, list[float]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def is_left(self, name: str) -> bool:
-        """Whether one more is allowed now."""
-        with self._lock:
-            return len(self._recent(name)) < self.count
-
-    def take(self, name: str) -> bool:
-        """Use one up; false where none is left."""
-        with self._lock:
-            recent = self._recent(name)
-            if len(recent) >= self.count:
-                return False
-            self._taken[name] = [*recent, self.clock()]
-            self._taken.move_to_end(name)
-            while len(self._taken) > self.NAMES:
-                self._taken.popitem(last=False)
-            return True
-
-    def _recent(self, name: str) -> list[float]:
-        return [at for at in self._taken.get(name, ()) if self.clock() - at < MINUTE]
 
 
 def credentials(settings: Settings) -> dict[str, str]:

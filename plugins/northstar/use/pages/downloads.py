@@ -5,10 +5,10 @@ from collections.abc import Callable
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
+from northstar.base.allowance import Allowance
 from northstar.base.errors import NorthstarError
 from northstar.use.marts import Marts
 from northstar.use.pages.choices import read_choice
-from northstar.use.pages.door import Allowance
 from northstar.use.pages.spreadsheets import CSV, XLSX, write_csv, write_workbook
 from northstar.use.pages.tables import read_table
 

@@ -14,13 +14,14 @@ from flask import Flask, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from psycopg.types.json import Jsonb
 
+from northstar.base.allowance import Allowance
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.privacy.personal import redact
 from northstar.use.marts import Marts
 from northstar.use.notify import read_channels
 from northstar.use.pages.choices import read_choice
-from northstar.use.pages.door import UNSUBSCRIBE, Allowance
+from northstar.use.pages.door import UNSUBSCRIBE
 from northstar.use.pages.links import ROOT, slug
 from northstar.use.pages.subscriptions import CADENCES, panels_of
 from northstar.use.pages.why import TEMPLATES

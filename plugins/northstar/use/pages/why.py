@@ -20,7 +20,7 @@ from northstar.use.pages.links import page_path
 from northstar.use.why.background import Background, Place, certificate_of, find_background, parse_moment
 from northstar.use.why.mart_rows import MartRows, find_rows
 from northstar.use.why.rows import Behind, find_behind
-from northstar.use.words import ZONES, null_words, period, restatement_reasons, title_of
+from northstar.use.words import ZONES, null_words, period, restatement_reasons, title_of, why_open
 from northstar.warehouse.rows import Row
 
 TEMPLATES = jinja2.Environment(
@@ -106,14 +106,9 @@ def show_background(marts: Marts, background: Background) -> str:
 def _state(background: Background) -> str:
     """Whether a value is complete, and why it is null."""
     value = background.value
-    words = "complete" if value["is_complete"] else "still open"
+    words = "complete"
     if not value["is_complete"]:
-        is_over = value["period_end"] <= background.certificate["as_of"]
-        words += (
-            f": it counts what follows within {background.metric['window_days']} days"
-            if is_over and background.metric["window_days"]
-            else f": its period ends on {value['period_end']:%Y-%m-%d %H:%M} UTC"
-        )
+        words = why_open(value["period_end"], background.certificate["as_of"], background.metric["window_days"])
     if value["value"] is None:
         words = f"no value: {null_words(value['null_reason'] or '')} ({words})"
     return words[:1].upper() + words[1:]

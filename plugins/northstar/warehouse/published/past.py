@@ -38,6 +38,14 @@ READABLE_VERSIONS_QUERY = (
 PRUNED_TABLE = f"{SCHEMA}.pruned_versions"
 
 
+class VersionNotShown(NorthstarError):
+    """A version that was never published, or is no longer kept."""
+
+
+class VersionWithheld(NorthstarError):
+    """A version that showed smaller groups of people than may be shown now."""
+
+
 def ensure_past_views(connection: Connection, settings: Settings) -> None:
     """Create the views that are missing or whose text has changed, and let readers read the history behind them.
 
@@ -77,7 +85,7 @@ def ensure_past_views(connection: Connection, settings: Settings) -> None:
 def read_version(connection: Connection, settings: Settings, version: int, is_local: bool = True) -> None:
     """Have `marts_at_version` show a version to this session, or to its transaction alone.
 
-    Raises NorthstarError when the version was never published, is no longer kept, or showed smaller groups than may be shown now.
+    Raises VersionNotShown when the version was never published or is no longer kept, VersionWithheld when it showed smaller groups than may be shown now.
     """
     relations = fetch_one(
         connection.execute(
@@ -95,11 +103,11 @@ def read_version(connection: Connection, settings: Settings, version: int, is_lo
             "from marts_at_version.readable_versions where published_version = %s", [version]
         ).fetchone()  # fmt: skip
     if row is None:
-        raise NorthstarError(f"version {version} was never published; `northstar status` shows the newest")
+        raise VersionNotShown(f"version {version} was never published; `northstar status` shows the newest")
     if not row["is_kept"]:
-        raise not_kept_error(version, row["oldest"])
+        raise VersionNotShown(not_kept_error(version, row["oldest"]))
     if not row["is_coarse_enough"]:
-        raise NorthstarError(
+        raise VersionWithheld(
             f"version {version} showed groups of people that are smaller than suppress_below allows now: it cannot be read any more"
         )
     connection.execute("select set_config(%s, %s, %s)", [SETTING, str(version), is_local])

@@ -1,0 +1,196 @@
+"""How answers read: each in one transaction as `bi_reader`, which sees one published version from its first statement to its last."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+import psycopg
+
+from northstar.base.settings import Settings
+from northstar.use.answers.refusals import Refused
+from northstar.use.answers.shapes import Provenance
+from northstar.use.marts import Marts, Metric, Published, first_rows
+from northstar.warehouse import db
+from northstar.warehouse.published.past import SCHEMA, VersionNotShown, VersionWithheld, read_version
+from northstar.warehouse.rows import Connection, Row
+
+# what a caller may ask. metrics: everything that is no person's, company's or row's own. rows: the rows behind a number. customers: accounts
+# by their ids. sql: any statement that bi_reader may run, which includes all of these
+Scope = Literal["metrics", "rows", "customers", "sql"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+# answers that are made at the same time: each has a connection of its own, and others wait
+CONNECTIONS = 6
+# callers' own statements at the same time, of these: others are not kept waiting by slow ones
+APART = 2
+# how long one statement of an answer may take, and how long an answer waits for its turn
+STATEMENT_SECONDS, WAIT_SECONDS = 20, 5
+# the most rows that an answer reads
+ROWS = 50_000
+# versions whose catalogue is kept
+KEPT = 8
+BEGIN = "set transaction isolation level repeatable read, read only"
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What can be named in a question about a version."""
+
+    catalogue: dict[str, Metric]
+    applications: list[str]
+
+
+class Reading(Marts):
+    """The marts of one version, for one answer. It is used by one thread.
+
+    shown: the version. is_newest: whether it was the newest when the answer began. scopes: what the caller may ask.
+    """
+
+    def __init__(
+        self, desk: "Desk", connection: Connection, version: int | None, scopes: Collection[Scope], seconds: float
+    ):
+        super().__init__(desk.settings)
+        self.desk, self.connection, self.scopes = desk, connection, frozenset(scopes)
+        connection.execute(BEGIN)
+        connection.execute(f"set local statement_timeout = '{int(seconds * 1000)}ms'")
+        newest = self._newest()
+        if newest is None:
+            raise Refused("not_published", "nothing has been published yet; the first run of `northstar run` does")
+        self.is_newest = version is None or version == newest.version
+        if version is not None and version != newest.version:
+            try:
+                read_version(connection, desk.settings, version)
+            except VersionNotShown as exc:
+                raise Refused("not_published", str(exc)) from exc
+            except VersionWithheld as exc:
+                raise Refused("withheld", str(exc)) from exc
+            connection.execute(f"set local search_path = {SCHEMA}, marts")
+            newest = self._newest()
+            if newest is None:
+                raise Refused("not_published", f"version {version} was never published")
+        self.shown: Published = newest
+
+    @property
+    def provenance(self) -> Provenance:
+        """The version that the answer is from."""
+        shown = self.shown
+        return Provenance(shown.version, shown.as_of, shown.published_at, self.is_newest, list(shown.warnings))
+
+    def require(self, scope: Scope) -> None:
+        """Raises Refused for a caller who may not ask this."""
+        if scope not in self.scopes:
+            raise Refused("not_allowed", f"this needs the scope {scope}, which the caller does not have")
+
+    def published(self) -> Published | None:
+        """The version that is read."""
+        return self.shown
+
+    def remember(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
+        """The result of `make`, which is not kept: questions differ, and a version's catalogue is kept by the desk."""
+        return make()
+
+    def catalogue(self) -> dict[str, Metric]:
+        """The metrics of the version by id."""
+        return self.desk.known(self).catalogue
+
+    def applications(self) -> list[str]:
+        """The applications of the version, 'all' first."""
+        return self.desk.known(self).applications
+
+    def find_known(self) -> Known:
+        """What can be named in a question about the version, as the marts have it."""
+        return Known(super().catalogue(), super().applications())
+
+    def _rows(self, text: str, parameters: dict[str, object]) -> list[Row]:
+        rows = first_rows(self.connection, text, parameters, ROWS + 1)
+        if len(rows) > ROWS:
+            raise Refused("too_much", f"the answer has more than {ROWS:,} rows: ask for less at a time")
+        return rows
+
+
+class Desk:
+    """Opens readings, on a few connections that are kept. It is thread-safe."""
+
+    def __init__(self, settings: Settings, connections: int = CONNECTIONS, seconds: float = STATEMENT_SECONDS):
+        self.settings, self.seconds = settings, seconds
+        self._turns, self._apart = threading.BoundedSemaphore(connections), threading.BoundedSemaphore(APART)
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._known: OrderedDict[tuple[object, ...], Known] = OrderedDict()
+
+    @contextmanager
+    def reading(
+        self, scopes: Collection[Scope] = SCOPES, version: int | None = None, is_apart: bool = False
+    ) -> Iterator[Reading]:
+        """A reading of a version (None: the newest) for a caller with these scopes.
+
+        is_apart: on a connection of its own, which is closed afterwards: a caller's own statement may leave something in its session.
+        Raises Refused for a version that cannot be read, for an answer that takes too long, and when too many are asked for at once.
+        """
+        with ExitStack() as turns:
+            for semaphore in (self._apart, self._turns) if is_apart else (self._turns,):
+                if not semaphore.acquire(timeout=WAIT_SECONDS):
+                    raise Refused("busy", "too many questions at once; ask again in a moment")
+                turns.callback(semaphore.release)
+            connection: Connection | None = None
+            try:
+                connection, reading = self._begin(scopes, version, is_apart)
+                yield reading
+            except psycopg.errors.QueryCanceled as exc:
+                raise Refused(
+                    "too_much", f"the answer takes longer than {self.seconds:g} s: ask for less at a time"
+                ) from exc
+            finally:
+                self._end(connection, is_apart)
+
+    def _begin(self, scopes: Collection[Scope], version: int | None, is_apart: bool) -> tuple[Connection, Reading]:
+        while True:
+            with self._lock:
+                kept = self._idle.pop() if self._idle and not is_apart else None
+            connection = kept or db.connect(self.settings, "bi_reader")
+            try:
+                return connection, Reading(self, connection, version, scopes, self.seconds)
+            except psycopg.OperationalError:
+                # the server was started anew since a kept connection was used
+                is_lost = connection.closed
+                connection.close()
+                if kept is None or not is_lost:
+                    raise
+            except BaseException:
+                self._end(connection, is_apart)
+                raise
+
+    def _end(self, connection: Connection | None, is_apart: bool) -> None:
+        if connection is None:
+            return
+        with suppress(psycopg.Error):
+            connection.rollback()
+            if not is_apart and not connection.closed:
+                with self._lock:
+                    self._idle.append(connection)
+                return
+        connection.close()
+
+    def known(self, reading: Reading) -> Known:
+        """What can be named in a question about the reading's version."""
+        key = (reading.shown.version, reading.shown.published_at)
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+        known = reading.find_known()
+        with self._lock:
+            self._known[key] = known
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return known
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        with self._lock:
+            connections, self._idle = self._idle, []
+        for connection in connections:
+            connection.close()

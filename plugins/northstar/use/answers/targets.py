@@ -1,0 +1,43 @@
+"""Targets with the values that they judge."""
+
+from northstar.use.answers.metrics import resolve_metric
+from northstar.use.answers.reading import Reading
+from northstar.use.answers.refusals import Refused
+from northstar.use.answers.shapes import Target, TargetList
+from northstar.use.words import ZONES, Chance, describe_chance
+from northstar.warehouse.rows import Row
+
+# how a frame writes a time that is missing differs from how a row does
+MISSING = ("NaT", "nan", "None")
+
+
+def list_targets(reading: Reading, metric: str = "", application: str = "all", zone: str = "") -> TargetList:
+    """The judged targets of a metric, an application, a zone (green, yellow, red, unknown), or all of them. Raises Refused."""
+    reading.require("metrics")
+    if zone and zone not in ZONES:
+        raise Refused("bad_request", f"there is no zone {zone[:40]!r}; there are {', '.join(ZONES)}", list(ZONES))
+    applications = reading.applications()
+    if application not in applications:
+        raise Refused("bad_request", f"there is no application {application[:60]!r}; there are {', '.join(applications)}", applications)  # fmt: skip
+    chosen = resolve_metric(reading, metric)["metric_id"] if metric else ""
+    rows = [
+        row
+        for row in reading.targets(application).to_dict("records")
+        if (not chosen or row["metric_id"] == chosen) and (not zone or row["zone"] == zone)
+    ]
+    # forecasts are of the newest version only
+    chances: dict[str, Chance] = {}
+    if reading.is_newest:
+        for later in sorted({row["metric_id"] for row in rows if str(row["due_at"]) not in MISSING}):
+            chances |= reading.expectations(later)
+    return TargetList(reading.provenance, [as_target(row, chances.get(row["target_id"])) for row in rows])
+
+
+def as_target(row: Row, chance: Chance | None) -> Target:
+    """A row of metric_status, with its metric's definition and unit, as answers have it."""
+    start, due = (None if str(row[name]) in MISSING else row[name] for name in ("period_start", "due_at"))
+    return Target(
+        row["target_id"], row["metric_id"], row["application"], row["segment"], row["segment_value"], row["grain"], start, row["value"],
+        row["operator"], row["target"], row["warning"], row["critical"], row["zone"], ZONES[row["zone"]], row["trend"], due, bool(row["is_due"]),
+        describe_chance(chance), row["action"], row["definition"], row["unit"],
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The HTTP API: answers about published numbers over HTTP, for programs and spreadsheets."""

@@ -1,0 +1,366 @@
+"""The API as an ASGI application. Every address but two (its description, and whether it is there) needs a token or a signature."""
+
+import hashlib
+import logging
+import traceback
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated
+
+import orjson
+import psycopg
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from northstar.base.allowance import Allowance
+from northstar.base.errors import PassingError
+from northstar.base.escaping import make_visible
+from northstar.base.settings import Settings
+from northstar.use.answers import (
+    changes,
+    customers,
+    explanation,
+    metrics,
+    query,
+    shapes,
+    status,
+    targets,
+    values,
+)
+from northstar.use.answers.reading import Desk, Reading, Scope
+from northstar.use.answers.refusals import Reason, Refused
+from northstar.use.api import questions as q
+from northstar.use.api.access import LINK, SIGNATURE, Access, Caller
+from northstar.use.api.description import describe
+from northstar.use.api.formats import MEDIA_TYPES, Format, render
+from northstar.use.api.limits import Limits
+from northstar.use.api.problems import problem
+from northstar.use.mcp.http import Door
+
+PREFIX = "/v1"
+HEALTH, DESCRIPTION, MCP = "/health", f"{PREFIX}/openapi.json", "/mcp"
+STATUSES: dict[Reason, int] = {
+    "unknown_metric": 404, "ambiguous": 400, "open": 409, "withheld": 409, "not_measured": 409, "not_published": 404, "not_allowed": 403, "bad_request": 400,
+    "too_much": 422, "busy": 503,
+}  # fmt: skip
+WRONG_A_MINUTE, LINES_A_MINUTE = 20, 20
+NO_TOKEN = "a token is needed: Authorization: Bearer ... (`northstar api token add` makes one)"
+WRONG_TOKEN = "this token is not valid: it was never made, has expired or was revoked"
+WRONG_LINK = "this link is not valid: it was changed, has expired or was revoked"
+LOG = logging.getLogger("northstar.api")
+
+
+class Refusal(HTTPException):
+    """A caller who is not let in. wait: seconds until it may try again; 0 for never."""
+
+    def __init__(self, status: int, reason: str, detail: str, wait: int = 0):
+        headers = {"Retry-After": str(wait)} if wait else {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+        super().__init__(status, detail, headers)
+        self.reason = reason
+
+
+class Front:
+    """Lets callers in, and answers them. access: tokens and links; desk: reads the marts."""
+
+    def __init__(self, settings: Settings, desk: Desk):
+        self.access, self.desk = Access(settings), desk
+        self._requests, self._wrong, self._lines = Allowance(0), Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
+
+    def identify(self, request: Request) -> None:
+        """Find out who asks and keep it in the request's state. Raises Refusal."""
+        address = request.client.host if request.client else ""
+        parameters = request.query_params.multi_items()
+        if len({name for name, _ in parameters}) < len(parameters):
+            raise Refusal(400, "bad_request", "name each parameter once")
+        mark, _, token = request.headers.get("Authorization", "").partition(" ")
+        is_link = SIGNATURE in request.query_params or LINK in request.query_params
+        caller = None
+        if is_link and not token:
+            # the address as it was signed: what a client escapes otherwise is the same to both
+            caller = self.access.caller_of_link(request.url.path, parameters) if request.method == "GET" else None
+        elif mark.lower() == "bearer" and not is_link:
+            caller = self.access.caller_of_token(token.strip())
+        if caller is None:
+            if not (token or is_link):
+                raise Refusal(401, "not_allowed", NO_TOKEN)
+            # who has a valid one is never kept waiting by others on its address
+            if not self._wrong.take(address):
+                raise Refusal(429, "not_allowed", "too many wrong tokens from this address", 60)
+            raise Refusal(401, "not_allowed", WRONG_LINK if is_link else WRONG_TOKEN)
+        request.state.caller = caller
+        if not self._requests.take(caller.id, caller.per_minute):
+            raise Refusal(429, "too_much", f"more than {caller.per_minute} requests in a minute", 60)
+
+    def answer(
+        self,
+        request: Request,
+        question: q.Question,
+        scope: Scope,
+        make: Callable[[Reading], shapes.Answer],
+        form: Format = "json",
+        is_apart: bool = False,
+        is_timeless: bool = True,
+    ) -> Response:
+        """The answer that `make` makes, in a format; 304 where the caller has it already.
+
+        is_timeless: the answer is the same as long as its version is the newest, so that its tag is known before it is made.
+        """
+        caller: Caller = request.state.caller
+        with self.desk.reading(caller.scopes, question.version, is_apart) as reading:
+            headers = {
+                "Cache-Control": "private, no-cache", "Vary": "Authorization, Accept",
+                "Northstar-Version": str(reading.shown.version), "Northstar-As-Of": f"{reading.shown.as_of:%Y-%m-%dT%H:%M:%SZ}",
+            }  # fmt: skip
+            request.state.version = reading.shown.version
+            try:
+                reading.require(scope)
+                if is_timeless:
+                    headers["ETag"] = _tag(
+                        str(reading.shown), str(reading.is_newest), request.url.path, question.model_dump_json(), form
+                    )
+                    if _has(request, headers["ETag"]):
+                        return Response(status_code=304, headers=headers)
+                content = render(make(reading), form)
+            except Refused as exc:
+                headers.pop("ETag", None)
+                return problem(
+                    STATUSES[exc.reason], exc.reason, str(exc), exc.choices, headers, version=reading.shown.version, as_of=reading.shown.as_of
+                )  # fmt: skip
+        if not is_timeless:
+            headers["ETag"] = _tag(content.hex())
+            if _has(request, headers["ETag"]):
+                return Response(status_code=304, headers=headers)
+        if form != "json":
+            headers["Content-Disposition"] = f'attachment; filename="northstar.{form}"'
+        return Response(content, 200, headers, MEDIA_TYPES[form])
+
+    def log_failure(self, method: str, path: str, exc: Exception) -> None:
+        """A traceback of what went wrong, a few in a minute; never the query of an address, which may be a signed one."""
+        place = traceback.extract_tb(exc.__traceback__)[-1]
+        if self._lines.take(f"{type(exc).__name__} {place.filename}:{place.lineno}"):
+            LOG.error("%s %s failed", method, make_visible(path)[:200], exc_info=exc)
+
+
+def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
+    """The application for a home."""
+    desk = desk or Desk(settings)
+    front = Front(settings, desk)
+
+    def scopes_of(request: Request) -> frozenset[Scope]:
+        front.identify(request)
+        caller: Caller = request.state.caller
+        return caller.scopes
+
+    door = Door(settings, desk, scopes_of)
+    app = FastAPI(title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, lifespan=door.open)
+    app.include_router(_routes(front))
+    app.add_route(HEALTH, lambda request: PlainTextResponse("northstar api"), include_in_schema=False)
+    # made when it is asked for first, and once: whoever asks for it needs no token
+    description = cache(lambda: orjson.dumps(describe(app)))
+    app.add_route(
+        DESCRIPTION, lambda request: Response(description(), media_type=MEDIA_TYPES["json"]), include_in_schema=False
+    )
+    app.router.routes.append(Route(MCP, endpoint=door, include_in_schema=False))
+    app.add_middleware(Limits, log=LOG, tell=front.log_failure)
+
+    @app.exception_handler(Refused)
+    def _say_refused(request: Request, exc: Refused) -> Response:
+        headers = {"Retry-After": "1"} if exc.reason == "busy" else {}
+        return problem(STATUSES[exc.reason], exc.reason, str(exc), exc.choices, headers)
+
+    @app.exception_handler(RequestValidationError)
+    def _say_invalid(request: Request, exc: RequestValidationError) -> Response:
+        # where and what, without the value: it may be long, or a token in the wrong place
+        found = exc.errors()[0]
+        where = ".".join(str(part)[:40] for part in found["loc"] if part not in ("query", "body", "path"))
+        what = (
+            "there is no such parameter"
+            if found["type"] == "extra_forbidden"
+            else str(found["msg"]).removeprefix("Value error, ")
+        )
+        return problem(400, "bad_request", f"{where or 'the request'}: {what}")
+
+    @app.exception_handler(HTTPException)
+    def _say_http(request: Request, exc: HTTPException) -> Response:
+        reason, detail = (exc.reason, str(exc.detail)) if isinstance(exc, Refusal) else ("bad_request", str(exc.detail))
+        if exc.status_code == 404:
+            detail = f"there is nothing at this address; {DESCRIPTION} lists the questions"
+        return problem(exc.status_code, reason, detail, headers=dict(exc.headers or {}))
+
+    @app.exception_handler(psycopg.OperationalError)
+    @app.exception_handler(PassingError)
+    def _say_unavailable(request: Request, exc: Exception) -> Response:
+        front.log_failure(request.method, request.url.path, exc)
+        return problem(
+            503, "busy", "the warehouse does not answer; ask again in a moment", headers={"Retry-After": "5"}
+        )
+
+    return app
+
+
+def _routes(front: Front) -> APIRouter:
+    async def identify(request: Request) -> None:
+        front.identify(request)
+
+    api = APIRouter(prefix=PREFIX, dependencies=[Depends(identify)])
+
+    @api.get("/metrics", response_model=shapes.MetricList, summary="Which metrics there are")
+    def list_metrics(request: Request, question: Annotated[q.MetricsQuestion, Query()]) -> Response:
+        def make(reading: Reading) -> shapes.Answer:
+            return metrics.list_metrics(reading, question.search, question.domain)
+
+        return front.answer(request, question, "metrics", make, _form(request, question))
+
+    @api.get(
+        "/metrics/{metric}", response_model=shapes.MetricDetail, summary="What a metric is, and where it is measured"
+    )
+    def get_metric(request: Request, metric: q.MetricName, question: Annotated[q.Question, Query()]) -> Response:
+        return front.answer(request, question, "metrics", lambda reading: metrics.get_metric(reading, metric))
+
+    @api.get("/metrics/{metric}/values", response_model=shapes.ValueList, summary="Values of a metric, oldest first")
+    def list_values(request: Request, metric: q.MetricName, question: Annotated[q.ValuesQuestion, Query()]) -> Response:
+        form = _form(request, question)
+
+        def make(reading: Reading) -> shapes.Answer:
+            limit = _limit(question.limit, form, values.VALUES, values.MOST_VALUES)
+            found = values.list_values(
+                reading, metric, question.grain or "", question.application, question.segment, question.segment_value, question.since, question.until, question.open, limit
+            )  # fmt: skip
+            return _whole(found, found.is_cut, question.limit, form)
+
+        return front.answer(request, question, "metrics", make, form)
+
+    @api.get(
+        "/metrics/{metric}/value",
+        response_model=shapes.SingleValue,
+        summary="One value, or the reason why there is none",
+    )
+    def get_value(request: Request, metric: q.MetricName, question: Annotated[q.ValueQuestion, Query()]) -> Response:
+        def make(reading: Reading) -> shapes.Answer:
+            return values.get_value(
+                reading, metric, question.period, question.grain or "", question.application, question.segment, question.segment_value, question.open
+            )  # fmt: skip
+
+        return front.answer(request, question, "metrics", make, _form(request, question))
+
+    @api.get(
+        "/metrics/{metric}/compare",
+        response_model=shapes.Comparison,
+        summary="Two periods, and what the change is made of",
+    )
+    def compare_periods(
+        request: Request, metric: q.MetricName, question: Annotated[q.CompareQuestion, Query()]
+    ) -> Response:
+        def make(reading: Reading) -> shapes.Answer:
+            return values.compare_periods(
+                reading, metric, question.newer, question.older, question.grain or "", question.application, question.segment, question.segment_value
+            )  # fmt: skip
+
+        return front.answer(request, question, "metrics", make, _form(request, question))
+
+    @api.get("/metrics/{metric}/explain", response_model=shapes.Explanation, summary="What stands behind a value")
+    def explain(request: Request, metric: q.MetricName, question: Annotated[q.ExplainQuestion, Query()]) -> Response:
+        def make(reading: Reading) -> shapes.Answer:
+            return explanation.explain(
+                reading, metric, question.period, question.grain or "", question.application, question.segment, question.segment_value, question.rows
+            )  # fmt: skip
+
+        # rows are not shown while a run builds, so the same version can have two answers
+        return front.answer(request, question, "metrics", make, is_timeless=not question.rows)
+
+    @api.get(
+        "/restatements", response_model=shapes.RestatementList, summary="Published values that a later version changed"
+    )
+    def list_restatements(request: Request, question: Annotated[q.RestatementsQuestion, Query()]) -> Response:
+        form = _form(request, question)
+
+        def make(reading: Reading) -> shapes.Answer:
+            limit = _limit(question.limit, form, changes.RESTATEMENTS, changes.MOST_RESTATEMENTS)
+            found = changes.list_restatements(
+                reading, question.metric, question.application, question.since_version, limit
+            )
+            return _whole(found, found.is_cut, question.limit, form)
+
+        return front.answer(request, question, "metrics", make, form)
+
+    @api.get("/changes", response_model=shapes.ChangeList, summary="What has been published since a version")
+    def what_changed(request: Request, question: Annotated[q.ChangesQuestion, Query()]) -> Response:
+        def make(reading: Reading) -> shapes.Answer:
+            return changes.what_changed(reading, question.since_version)
+
+        return front.answer(request, question, "metrics", make, _form(request, question))
+
+    @api.get("/targets", response_model=shapes.TargetList, summary="Targets with the values that they judge")
+    def list_targets(request: Request, question: Annotated[q.TargetsQuestion, Query()]) -> Response:
+        def make(reading: Reading) -> shapes.Answer:
+            return targets.list_targets(reading, question.metric, question.application, question.zone)
+
+        return front.answer(request, question, "metrics", make, _form(request, question))
+
+    @api.get("/customers", response_model=shapes.CustomerList, summary="Accounts with their MRR (scope customers)")
+    def list_customers(request: Request, question: Annotated[q.CustomersQuestion, Query()]) -> Response:
+        form = _form(request, question)
+
+        def make(reading: Reading) -> shapes.Answer:
+            limit = _limit(question.limit, form, customers.CUSTOMERS, customers.MOST_CUSTOMERS)
+            found = customers.list_customers(
+                reading, question.application, question.account_id, question.country, limit
+            )
+            return _whole(found, found.is_cut, question.limit, form)
+
+        return front.answer(request, question, "customers", make, form)
+
+    @api.get("/status", response_model=shapes.Status, summary="How fresh and how whole the newest version is")
+    def get_status(request: Request, question: Annotated[q.Question, Query()]) -> Response:
+        return front.answer(request, question, "metrics", status.get_status, is_timeless=False)
+
+    def run(request: Request, question: q.SqlQuestion) -> Response:
+        form = _form(request, question)
+
+        def make(reading: Reading) -> shapes.Answer:
+            limit = _limit(question.limit, form, query.QUERY_ROWS, query.MOST_QUERY_ROWS)
+            found = query.run_query(reading, question.sql, limit)
+            return _whole(found, found.is_cut, question.limit, form)
+
+        return front.answer(request, question, "sql", make, form, is_apart=True, is_timeless=False)
+
+    @api.get("/query", response_model=shapes.QueryRows, summary="The rows of one statement (scope sql)")
+    def query_by_address(request: Request, question: Annotated[q.SqlQuestion, Query()]) -> Response:
+        return run(request, question)
+
+    @api.post("/query", response_model=shapes.QueryRows, summary="The rows of one statement, given as JSON (scope sql)")
+    def query_by_body(request: Request, question: q.SqlQuestion) -> Response:
+        return run(request, question)
+
+    return api
+
+
+def _form(request: Request, question: q.TableQuestion) -> Format:
+    if question.format:
+        return question.format
+    accepted = request.headers.get("Accept", "")
+    return next(
+        (form for form, kind in MEDIA_TYPES.items() if form != "json" and kind.partition(";")[0] in accepted), "json"
+    )
+
+
+def _limit(given: int | None, form: Format, usual: int, most: int) -> int:
+    return given or (usual if form == "json" else most)
+
+
+def _whole(found: shapes.Answer, is_cut: bool, limit: int | None, form: Format) -> shapes.Answer:
+    """The answer itself. A table has no place that says that rows are missing, so it has all of them, unless the caller named a limit."""
+    if is_cut and limit is None and form != "json":
+        raise Refused("too_much", "there are more rows than one answer has: ask for less, or name a limit")
+    return found
+
+
+def _tag(*parts: str) -> str:
+    return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+
+
+def _has(request: Request, tag: str) -> bool:
+    return tag in [part.strip().removeprefix("W/") for part in request.headers.get("If-None-Match", "").split(",")]

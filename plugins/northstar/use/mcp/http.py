@@ -1,0 +1,46 @@
+"""The tools over streamable HTTP, at an address of the API: its tokens, scopes and limits count here as well."""
+
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.requests import Request
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connected
+
+from northstar.base.settings import Settings
+from northstar.use.answers.reading import Desk, Scope
+from northstar.use.mcp.server import make_server
+
+# what the caller of the running request may ask; nothing where nobody was let in
+ALLOWED: ContextVar[Collection[Scope]] = ContextVar("ALLOWED", default=())
+
+
+class Door:
+    """An ASGI application that lets callers in and gives their messages to the server. Each request stands for itself: no session is kept.
+
+    identify: who asks, and what they may; it raises what the application answers to those who may nothing.
+    """
+
+    def __init__(self, settings: Settings, desk: Desk, identify: Callable[[Request], Collection[Scope]]):
+        self._identify = identify
+        # a page that was led here by a forged name has no token, so the host's name decides nothing
+        rules = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+        server = make_server(settings, desk, ALLOWED.get)
+        server.streamable_http_app(json_response=True, stateless_http=True, transport_security=rules)
+        self._manager: StreamableHTTPSessionManager = server.session_manager
+
+    @asynccontextmanager
+    async def open(self, _application: object) -> AsyncIterator[None]:
+        """As long as this context lasts, messages are answered."""
+        async with self._manager.run():
+            yield
+
+    async def __call__(self, connected: Connected, receive: Receive, send: Send) -> None:
+        allowed = ALLOWED.set(self._identify(Request(connected)))
+        try:
+            await self._manager.handle_request(connected, receive, send)
+        finally:
+            ALLOWED.reset(allowed)
