@@ -9,7 +9,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from northstar.orchestration import tasks
 from northstar.orchestration.approvals import PublishOperator
 from northstar.orchestration.assets import MARTS
-from northstar.orchestration.deadlines import publication_deadline
+from northstar.orchestration.deadlines import publication_deadline, reporting_zone
 from northstar.orchestration.domains import DomainOperator, domains
 from northstar.orchestration.retries import RetryWhatPasses
 from northstar.orchestration.spark import builds_on_spark
@@ -18,7 +18,7 @@ DOC = """
 ### Purpose
 Rebuild every model from the landed rows (`--full-refresh`), audit, publish: what the hourly runs built is confirmed or corrected.
 ### Kind
-Interval DAG: `as_of` is the end of the data interval (02:30 UTC); by hand the current hour, or conf `{"as_of": "2025-04-01T00:00:00Z"}`.
+Interval DAG: `as_of` is the end of the data interval (02:30 by the company's clock, `reporting_time_zone`); by hand the current hour, or conf `{"as_of": "2025-04-01T00:00:00Z"}`.
 ### Rerun
 Trigger it again, or backfill a past interval: the same rows and the same `as_of` give the same marts.
 ### Expected failures
@@ -31,7 +31,7 @@ model and has a table of the domain's models: state, seconds, rows. A domain is 
 with DAG(
     dag_id="nightly_rebuild",
     description="Land, rebuild everything, audit, publish",
-    schedule=CronDataIntervalTimetable("30 2 * * *", timezone="UTC"),
+    schedule=CronDataIntervalTimetable("30 2 * * *", timezone=reporting_zone()),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,

@@ -8,6 +8,7 @@ from airflow.timetables.trigger import CronTriggerTimetable
 
 from northstar.orchestration import tasks
 from northstar.orchestration.assets import MARTS
+from northstar.orchestration.deadlines import reporting_zone
 
 DOC = """
 ### Purpose
@@ -15,7 +16,7 @@ Make the reports whose period is over from what is published, keep each in `audi
 it on the route that the home's `notify.yml` names for it (mail with a plain-text part, Slack). A report without a route is kept, not sent.
 Send readers the views of the pages that they subscribed to: daily and weekly ones like reports, others when a version has other values.
 ### Kind
-Moment DAG. It runs at 06:30 UTC and whenever the asset `northstar_marts` is published: a report goes out at 06:30, or as soon as a late night
+Moment DAG. It runs at 06:30 by the company's clock (`reporting_time_zone`) and whenever the asset `northstar_marts` is published: a report goes out at 06:30, or as soon as a late night
 is published, once, and up to three days after its period. By hand conf `{"as_of": "2026-04-01T00:00:00Z", "reports": ["monthly"]}`; without
 `reports` those whose period ended in the day before as_of, sent or not.
 ### Rerun
@@ -27,7 +28,9 @@ A mail server or Slack that does not answer: the task is tried again three times
 with DAG(
     dag_id="send_reports",
     description="Make, keep and send the reports that are due",
-    schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("30 6 * * *", timezone="UTC"), assets=[MARTS]),
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable("30 6 * * *", timezone=reporting_zone()), assets=[MARTS]
+    ),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,

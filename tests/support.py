@@ -186,7 +186,7 @@ def published(settings: Settings) -> dict:
         for r in select(
             settings, "select table_name from information_schema.tables where table_schema = 'marts' order by 1"
         )
-        if r["table_name"] not in ("publications", "certificates")
+        if r["table_name"] not in ("publications", "certificates", "recorded_marks", "marks")
     ]
     content = {}
     for table in tables:

@@ -52,6 +52,8 @@ VIOLATIONS = {
     "marts.an_account_takes_along_what_it_has": "update marts_candidate.mrr_transfers set from_plan_tier = to_plan_tier",
     "marts.a_month_opens_as_the_last_one_closed": "update marts_candidate.mrr_by_account set mrr_at_start_exact = 1 where month = '2026-02-01'",
     "marts.accounts_add_up_to_mrr": "update marts_candidate.mrr_by_account set mrr_at_end_exact = mrr_at_end_exact + 1",
+    "marts.customers_have_what_their_movements_add_up_to": "update marts_candidate.customers set mrr_exact = mrr_exact + 1",
+    "marts.every_deployment_and_incident_is_marked": "delete from marts_candidate.source_marks where mark_id = (select min(mark_id) from marts_candidate.source_marks)",
     "marts.cells_never_exceed_the_cohort": "update marts_candidate.cohort_retention set retained_accounts = cohort_size + 1",
     "marts.cohorts_do_not_change_their_size": "update marts_candidate.cohort_retention set cohort_size = cohort_size + 1 where months_since = 1",
     "marts.stages_never_grow": "update marts_candidate.funnel_stages set visitors = visitors + 100000 where stage_number = 2",

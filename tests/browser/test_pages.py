@@ -22,6 +22,7 @@ from northstar.base.settings import ROOT
 from northstar.use.alerts.evaluate import _link
 from northstar.use.explain.recorded import record_queries
 from northstar.use.marts import Marts, nearest
+from northstar.use.notes import delete_note, list_notes
 from northstar.use.pages import door, serve
 from northstar.use.pages.contents import read_pages
 from northstar.use.pages.links import page_path
@@ -524,3 +525,44 @@ def test_a_reader_saves_a_view_and_comes_back_to_it(chromium, pages, width):
         page.locator(".northstar-views-open").click()
         dialog.get_by_role("button", name="Delete <b>Web</b>, by week").click()
         assert "No view is saved yet" in dialog.inner_text()
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_the_pages_of_customers_are_reached_fit_and_have_no_obstacles(chromium, pages, width):
+    with opened(chromium, pages, width) as page:
+        # on a phone the navigation is folded away
+        page.evaluate("() => document.querySelector('.northstar-customers-link').click()")
+        page.wait_for_selector(".northstar-customers-table")
+        assert obstacles(page) == [] and page.evaluate("() => document.documentElement.scrollWidth") <= width
+        page.locator("select[name=status]").select_option("paying")
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_url(re.compile("status=paying"))
+        account = page.locator(".northstar-customers-table tbody th a").first
+        name = account.inner_text()
+        account.click()
+        page.wait_for_selector(".northstar-customer-drawing path")
+        assert page.locator("h1").inner_text() == name
+        assert obstacles(page) == [] and page.evaluate("() => document.documentElement.scrollWidth") <= width
+        page.get_by_role("link", name="Executive").click()
+        page.wait_for_function(READY)
+
+
+def test_a_mark_on_a_chart_opens_what_happened_and_takes_a_note(chromium, pages, built):
+    with opened(chromium, pages + "/revenue", DESK) as page:
+        page.evaluate(
+            """() => { const plot = [...document.querySelectorAll('.dash-graph .js-plotly-plot')].find(p => p._fullData.some(t => t.name === 'marks'));
+              const marks = plot._fullData.find(t => t.name === 'marks');
+              plot.emit('plotly_click', {event: {clientY: 0}, points: [{data: marks, x: marks.x[0], y: marks.y[0], customdata: marks.customdata[0]}]}); }"""
+        )
+        page.wait_for_selector("#northstar-why .northstar-note")
+        assert obstacles(page) == []
+        page.locator("#northstar-why textarea").fill("A campaign began")
+        page.locator("#northstar-why input[name=by]").fill("Ana")
+        page.locator("#northstar-why .northstar-note button").click()
+        page.wait_for_selector(".northstar-marks")
+        try:
+            assert "A campaign began (Ana)" in page.locator(".northstar-marks").inner_text()
+            assert [note["by_whom"] for note in list_notes(built)] == ["Ana"]
+        finally:
+            for note in list_notes(built):
+                delete_note(built, note["mark_id"])

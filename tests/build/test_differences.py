@@ -89,6 +89,14 @@ def test_a_rule_that_an_earlier_release_did_not_know_had_its_default():
     assert compare(old, Code(code, {"reader": "select 1"}, {"first_weekday": "sunday"})).rules == {"first_weekday"}
 
 
+def test_another_time_zone_changes_every_table_and_no_view():
+    code = manifest(model("table", "1", materialized="table"), model("rows", "1", materialized="incremental"), model("view", "1", materialized="view"))  # fmt: skip
+    compiled = {"table": "select 1", "rows": "select 1", "view": "select 1"}
+    berlin = compare(Code(code, compiled, {}), Code(code, compiled, {"reporting_time_zone": "Europe/Berlin"}))
+    assert berlin.nodes == {"model.n.table": {"setting"}, "model.n.rows": {"setting"}}
+    assert compare(Code(code, compiled, {}), Code(code, compiled, {"reporting_time_zone": "UTC"})).nodes == {}
+
+
 def test_a_macro_that_is_called_under_one_setting_alone_is_no_other_definition():
     macros = {"outer": macro("{{ rule('x') }}"), "inner": macro("1")}
     old, new = (

@@ -44,11 +44,12 @@ def test_sql_and_python_agree_where_periods_begin(warehouse):
     days = [row["day"] for row in select(warehouse, "select generate_series(timestamptz '2023-12-20', '2025-03-05', '25 hours') as day")]  # fmt: skip
     calendars = [Rules(first_weekday=day) for day in ("monday", "sunday", "saturday")]
     calendars += [Rules(fiscal_year_begins=month) for month in range(2, 13)]
+    calendars += [Rules(reporting_time_zone=zone, first_weekday="sunday", fiscal_year_begins=2) for zone in ("America/New_York", "Asia/Kolkata", "Pacific/Auckland")]  # fmt: skip
     for rules in calendars:
         sql = macros(rules)
-        for grain in ("week", "month", "quarter", "year"):
+        for grain in ("day", "week", "month", "quarter", "year"):
             starts = select(
-                warehouse,
+                replace(warehouse, rules=rules),
                 f"select {sql.start_of(grain, 'day')} as start, {sql.start_of_each('g.grain', 'day')} as start_of_each "
                 "from unnest(%s::timestamptz[]) as d (day) cross join (select %s as grain) as g",
                 days, grain,

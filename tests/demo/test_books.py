@@ -59,7 +59,7 @@ def test_the_small_company_is_as_its_books_say(built):
 
 
 def test_a_company_with_settings_of_its_own_is_as_its_books_say(warehouse, tmp_path):
-    rules = Rules(reporting_currency="JPY", rates_currency="USD", count_past_due=3, renewal_gap_days=10, gross_margin={"coaching": 0.65}, home_country={"web": "DE"})  # fmt: skip
+    rules = Rules(reporting_currency="JPY", rates_currency="USD", count_past_due=3, renewal_gap_days=10, reporting_time_zone="America/New_York", gross_margin={"coaching": 0.65}, home_country={"web": "DE"})  # fmt: skip
     company = generate_company(
         seed=13, months=4, accounts=60, applications=("web", "coaching"), end=END, monitored_days=1
     )

@@ -306,7 +306,7 @@ def fingerprint(settings: Settings, schemas: tuple = ("marts", "marts_history"),
             [list(schemas)],
         ).fetchall()
         for table in tables:
-            if table["name"] in ("publications", "certificates"):
+            if table["name"] in ("publications", "certificates", "recorded_marks"):
                 continue
             columns = connection.execute(
                 "select quote_ident(attname) as name, format_type(atttypid, atttypmod) as type from pg_attribute where attrelid = "

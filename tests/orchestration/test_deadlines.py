@@ -5,7 +5,7 @@ import json
 from datetime import time, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from northstar.orchestration.deadlines import publication_deadline, report_missed_deadline
+from northstar.orchestration.deadlines import publication_deadline, report_missed_deadline, reporting_zone
 from tests.support import serving
 
 CONTEXT = {"dag_run": {"dag_id": "nightly_rebuild", "dag_run_id": "scheduled__2026-11-30"}}
@@ -19,6 +19,12 @@ def test_the_deadline_follows_the_promises_of_the_home(monkeypatch, tmp_path):
     )
     assert publication_deadline(timedelta(hours=1)).interval == timedelta(minutes=30)
     assert publication_deadline(timedelta(days=1), time(2, 30)).interval == timedelta(hours=3.5)
+    assert reporting_zone() == "UTC"
+    # the night begins at half past two in New York, which is half past seven in UTC, or half past six: after the deadline of the day, before the next hour's
+    (tmp_path / "northstar.yml").write_text("reporting_time_zone: America/New_York\n")
+    assert reporting_zone() == "America/New_York"
+    assert publication_deadline(timedelta(days=1), time(2, 15)).interval == timedelta(minutes=15)
+    (tmp_path / "northstar.yml").unlink()
     # a run says what is wrong with the settings; the DAG is there all the same
     (tmp_path / "operations.yml").write_text("freshness: soon\n")
     assert publication_deadline(timedelta(hours=1)).interval == timedelta(hours=2.5)

@@ -24,6 +24,9 @@ from northstar.runs.erase.purge import forget_values
 from northstar.runs.maintenance import maintain
 from northstar.runs.rotate import rotate_key
 from northstar.runs.verify import verify, why_not_reproducible
+from northstar.use.customers import find_customer, find_customers, read_search
+from northstar.use.marts import Marts
+from northstar.use.notes import list_notes, write_note
 from northstar.use.query import query
 from northstar.use.reports.send import make_and_keep
 from northstar.warehouse import db
@@ -171,6 +174,8 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
     settings, source = peopled
     before, hashed = totals(settings), keyed_hash(EMAIL, settings.secret("pii_key"))
     names = [ACCOUNT, DEVICE, SESSION, hashed]
+    write_note(settings, f"a refund to {ACCOUNT}", "ana")
+    assert find_customer(Marts(settings), ACCOUNT).movements
     assert {needle for needle, _ in find_needles(settings, names)} == set(names)
     # a corrected row, so that what was replaced knows him too
     write_rows(tmp_path, {"accounts": [account(email=EMAIL, country="FR", updated_at=LATER)]})
@@ -222,6 +227,12 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
     # his money is there, under a name that nothing leads back from
     paid = select(settings, "select account_id, amount_reporting from fct_payments where charge_id = 'ch-zq'")
     assert paid[0]["account_id"].startswith("erased-") and paid[0]["amount_reporting"] == 19
+    # the pages of customers have neither name, and the note lost his
+    for name in (ACCOUNT, paid[0]["account_id"]):
+        with pytest.raises(NorthstarError, match="there is no customer"):
+            find_customer(Marts(settings), name)
+    assert {row["account_id"] for row in find_customers(Marts(settings), read_search({})).rows}.isdisjoint(names)
+    assert [note["title"] for note in list_notes(settings)] == [f"a refund to {paid[0]['account_id']}"]
     friend = select(
         settings, "select referred_by_account_id, email_hash from dim_accounts where account_id = 'acc-friend'"
     )[0]

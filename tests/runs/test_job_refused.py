@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.base.settings import Operations, Rules
 from northstar.extract.landing import engine
 from northstar.extract.landing.directory import land_directory
 from northstar.runs import quarantine
@@ -172,3 +173,21 @@ def test_a_replay_waits_for_no_run_and_disturbs_none(shop):
     close_run(settings, run_id)
     quarantine.replay(settings)
     assert query_as(settings, "transformer", "select 1 from audit.writer_lease") == []
+
+
+def test_spark_is_refused_where_days_are_not_those_of_utc(warehouse):
+    settings = replace(
+        warehouse,
+        rules=Rules(reporting_time_zone="Europe/Berlin"),
+        operations=Operations(wide_engine="spark", lake="lake"),
+    )
+    with pytest.raises(NorthstarError, match="Spark counts days in UTC, and `reporting_time_zone` is Europe/Berlin"):
+        open_run(settings, "nightly", END)
+
+
+def test_a_time_zone_that_the_server_does_not_know_is_a_line(warehouse):
+    newer = Rules().model_copy(update={"reporting_time_zone": "Mars/Olympus_Mons"})
+    with pytest.raises(
+        NorthstarError, match=r'cannot give the roles their settings: invalid value .*"Mars/Olympus_Mons"'
+    ):
+        open_run(replace(warehouse, rules=newer), "nightly", END)

@@ -5,6 +5,7 @@ import email
 import email.policy
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ from northstar.base.clock import Calendar
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_value
 from northstar.base.ports import free_port
+from northstar.base.settings import Rules
 from northstar.use.changes import contributions
 from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import contents, make_report
@@ -296,6 +298,14 @@ def test_reports_wait_for_the_night_and_for_the_morning(built):
     assert due == ["monthly"], "late, but its period is published"
     assert waiting == "daily, weekly: no nightly run has published their period yet"
     assert reports_due(built, utc("2026-03-05T11:00:00"))[0] == [], "by then others tell more"
+
+
+def test_reports_come_in_the_companys_morning_about_its_own_days(built):
+    new_york = replace(built, rules=Rules(reporting_time_zone="America/New_York"))
+    assert reports_due(new_york, utc("2026-03-01T11:00:00")) == ([], "reports are sent from 06:30 America/New_York on")
+    # the nightly version of midnight in UTC is of seven in the evening there: neither the day nor February is over
+    due, waiting = reports_due(new_york, utc("2026-03-01T11:30:00"))
+    assert due == [] and waiting == "daily, monthly: no nightly run has published their period yet"
 
 
 def test_before_the_first_version_no_report_is_due(warehouse):

@@ -90,16 +90,35 @@ What the models with the tag `wide` take for granted of their engine: {the fact 
     }) }}
 {% endmacro %}
 
+{# The facts that this session can be asked for: in a company's own time zone, those that do not speak of UTC. #}
+{% macro facts_to_ask() %}
+    {%- if rule('reporting_time_zone') == 'UTC' -%}{{ return(engine_facts()) }}{%- endif -%}
+    {%- set facts = {} -%}
+    {%- for fact, condition in engine_facts().items() if fact not in [
+        'the session is in UTC', 'a day begins at midnight in UTC', 'a leap day is a day', 'an hour begins at its first microsecond',
+        'the hour in which clocks are put forward is an hour', 'a week begins on Monday', 'a time before 1900 is what it is',
+    ] -%}
+        {%- do facts.update({fact: condition}) -%}
+    {%- endfor -%}
+    {{ return(facts) }}
+{% endmacro %}
+
 {# Before a full build: an error that names what this Postgres gets wrong. #}
 {% macro require_engine_facts() %}
     {%- if execute and target.type == 'postgres' and flags.WHICH == 'build' and run_context().is_full %}
+    {%- set zone = rule('reporting_time_zone') %}
     do $facts$
     declare
         wrong text;
     begin
+        {%- if zone != 'UTC' %}
+        if current_setting('TimeZone') != '{{ zone }}' then
+            raise exception 'the models'' session counts days in %, and the company in {{ zone }}', current_setting('TimeZone');
+        end if;
+        {%- endif %}
         select string_agg(fact, '; ' order by fact) into wrong
         from (
-            {%- for fact, condition in engine_facts().items() %}
+            {%- for fact, condition in facts_to_ask().items() %}
             select '{{ fact }}' as fact, {{ condition }} as is_true
             {{ 'union all' if not loop.last }}
             {%- endfor %}

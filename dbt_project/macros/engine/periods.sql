@@ -1,6 +1,7 @@
 {#
 Where periods begin. This is the only file that cuts an instant down to its period (D292; tests/dbt_project/test_periods.py forbids it elsewhere):
 `date_trunc` has weeks from Monday and years from January, and a home may have others (`first_weekday`, `fiscal_year_begins` of northstar.yml).
+The days are those of the session's time zone, which is the company's (`reporting_time_zone`; D295).
 #}
 
 {# The start of the period that an instant or a day is in. #}
@@ -34,6 +35,11 @@ Where periods begin. This is the only file that cuts an instant down to its peri
         {%- set months = (rule('fiscal_year_begins') | int - 1) % (3 if grain == 'quarter' else 12) -%}
         {{ months ~ ' months' if months }}
     {%- endif -%}
+{%- endmacro %}
+
+{# The number of days that have begun from a day's start until an instant: not hours by 24, since a day has 23 or 25 of them where clocks change. #}
+{% macro days_begun(day_start, until) -%}
+    (({{ until }} - interval '1 microsecond')::date - {{ day_start }}::date + 1)::numeric
 {%- endmacro %}
 
 {# How long a period is, where a column says of which grain. #}

@@ -26,7 +26,7 @@
 {% macro rule(name) -%}
     {{ run_context().rules.get(name, {
         'renewal_gap_days': 1, 'count_past_due': 'always', 'reporting_currency': 'USD', 'alert_confidence': 0.99, 'alert_smallest_base': 30, 'alert_smallest_change': 5,
-        'alert_days': 90, 'first_weekday': 'monday', 'fiscal_year_begins': 1,
+        'alert_days': 90, 'first_weekday': 'monday', 'reporting_time_zone': 'UTC', 'fiscal_year_begins': 1,
     }.get(name)) }}
 {%- endmacro %}
 

@@ -8,8 +8,10 @@ import re
 import string
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import quote
 
 from psycopg.types.json import Jsonb
 
@@ -63,6 +65,7 @@ def run_audit(
 
     Raises CheckFailed naming the first error-level check that failed, with its numbers and rows.
     """
+    settings = _in_time_zone_of(settings, run_id)
     values = _run_values(settings, run_id)
     results: list[CheckResult] = []
     for boundary in boundaries:
@@ -79,6 +82,17 @@ def run_audit(
         results += boundary_results
     _record(settings, run_id, boundaries, results)
     return _verdict(results, progress)
+
+
+def _in_time_zone_of(settings: Settings, run_id: int) -> Settings:
+    """The settings, with the time zone by which the run's models count days: `northstar verify` builds by those of a certificate."""
+    with db.connect(settings, "transformer") as connection:
+        row = connection.execute(
+            "select rules ->> 'reporting_time_zone' as zone from core.run_context where run_id = %s", [run_id]
+        ).fetchone()
+    if row is None or row["zone"] is None:
+        return settings
+    return replace(settings, rules=settings.rules.model_copy(update={"reporting_time_zone": row["zone"]}))
 
 
 def _run_values(settings: Settings, run_id: int) -> dict[str, str]:
@@ -110,7 +124,8 @@ def warehouse_url(settings: Settings) -> str:
     """The address of the warehouse for SQLAlchemy, as the transformer."""
     url = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
     # the checks aggregate millions of rows, which takes seconds in memory and a minute on disk
-    options = "options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4"
+    zone = quote(settings.rules.reporting_time_zone, safe="")
+    options = f"options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4%20-c%20timezone%3D{zone}"
     return url + ("&" if "?" in url else "?") + options
 
 

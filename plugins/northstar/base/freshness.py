@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
+from northstar.base.clock import GREENWICH, show_utc
 from northstar.base.config_files import Section
 
 ALL = "all"
@@ -174,10 +175,10 @@ class Judgement:
             what = {"source": "new rows landed last", "mart": "the newest version is of"}[self.kind]
             if self.kind == "mart" and self.promise.every is None:
                 what = "published last"
-            seen = f"{what} {self.newest:%Y-%m-%d %H:%M} UTC"
+            seen = f"{what} {show_utc(self.newest)}"
         if not self.is_late:
             return f"{self.about()} {self.promised()}: {seen}"
-        since = f", late since {self.deadline:%Y-%m-%d %H:%M} UTC" if self.deadline else ""
+        since = f", late since {show_utc(self.deadline)}" if self.deadline else ""
         return f"{self.about()} {self.promised()}: {seen}{since}"
 
 
@@ -220,18 +221,16 @@ def _judge(
 
 
 # a day, a week and a month begin on the first of January and of July 2024; each with the days around it, for other zones
-STARTING_DAYS = [datetime(2024, month, 1, tzinfo=UTC) + timedelta(days=n) for month in (1, 7) for n in (-1, 0, 1)]
+STARTING_DAYS = [date(2024, month, 1) + timedelta(days=n) for month in (1, 7) for n in (-1, 0, 1)]
 
 
-def time_allowed(promises: Freshness, between: timedelta, at: time = time()) -> timedelta:
+def time_allowed(promises: Freshness, between: timedelta, at: time = time(), zone: ZoneInfo = GREENWICH) -> timedelta:
     """How long a run may take before a promise about marts is broken: the shortest time from its start to the deadline of something that it is the first to publish.
 
-    between: the time between the starts of two runs: an hour or a day. at: when the first of a day starts, in UTC. 24 hours where nothing is promised.
+    between: the time between the starts of two runs: an hour or a day. at: when the first of a day starts, by the clock of `zone`. 24 hours where nothing is promised.
     """
     starts = [
-        day + timedelta(hours=at.hour, minutes=at.minute) + n * between
-        for day in STARTING_DAYS
-        for n in range(timedelta(days=1) // between)
+        _to_utc(day, at, zone) + n * between for day in STARTING_DAYS for n in range(timedelta(days=1) // between)
     ]
     allowed = [timedelta(hours=promise.hours) for promise in promises.marts.values() if promise.hours]
     for promise in promises.marts.values():

@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 import fasteners
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
 
-from northstar.base.clock import Calendar
+from northstar.base.clock import Calendar, indivisible_days
 from northstar.base.config_files import Section, read_config_file, read_own_yaml, read_text, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
@@ -113,7 +114,8 @@ class Rules(Section):
         0, strict=True, ge=0,
         description="give the smallest number of accounts that a segment may show, such as 5; 0 shows all",
     )  # fmt: skip
-    # the calendar of weeks, quarters and years (D292); days and months are those of UTC
+    # the calendar (D292, D295)
+    reporting_time_zone: str = Field("UTC", description="give a time zone by its name, such as America/New_York")
     first_weekday: Literal["monday", "sunday", "saturday"] = Field(
         "monday", description="give the day that weeks begin on: monday, sunday or saturday"
     )
@@ -145,7 +147,24 @@ class Rules(Section):
     @property
     def calendar(self) -> Calendar:
         """How the company divides time."""
-        return Calendar(WEEKDAYS.index(self.first_weekday), self.fiscal_year_begins)
+        return Calendar(WEEKDAYS.index(self.first_weekday), self.fiscal_year_begins, ZoneInfo(self.reporting_time_zone))
+
+    @field_validator("reporting_time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, given: str) -> str:
+        if given == "UTC":
+            return given
+        # the time of whichever machine, and of none
+        known = available_timezones() - {"localtime", "Factory"}
+        if given not in known:
+            near = nearest_zones(given, known)
+            raise ValueError(
+                f"there is no time zone {given[:40]!r}; "
+                + (f"did you mean {' or '.join(near)}?" if near else "give a name such as America/New_York")
+            )
+        if why := indivisible_days(given):
+            raise ValueError(f"{given} cannot be the reporting time zone: {why}")
+        return given
 
     @field_validator("alert_confidence")
     @classmethod
@@ -173,6 +192,15 @@ class Rules(Section):
             name: _code("country", code, "give a code of ISO 3166-1 by application, such as {default: US}")
             for name, code in given.items()
         }
+
+
+def nearest_zones(given: str, known: set[str]) -> list[str]:
+    """The time zones whose names, or whose cities, are like a given one; three at most."""
+    names = {zone.casefold(): zone for zone in known}
+    cities = {zone.rpartition("/")[2].casefold(): zone for zone in sorted(known) if "/" in zone}
+    word = given.strip().replace(" ", "_").casefold()
+    near = [*get_close_matches(word, names, n=3), *get_close_matches(word.rpartition("/")[2], cities, n=3)]
+    return list(dict.fromkeys(names.get(name) or cities[name] for name in near))[:3]
 
 
 def _code(standard: str, given: str, advice: str) -> str:
@@ -384,6 +412,18 @@ def private_umask() -> Iterator[None]:
         yield
     finally:
         os.umask(original_umask)
+
+
+def require_days_of_utc(settings: Settings) -> None:
+    """Raise NorthstarError where Spark would build days that are not the company's.
+
+    Its session and Java's clock are in UTC, and so are the facts that both engines are asked for before a build.
+    """
+    zone = settings.rules.reporting_time_zone
+    if settings.operations.wide_engine == "spark" and zone != "UTC":
+        raise NorthstarError(
+            f"Spark counts days in UTC, and `reporting_time_zone` is {zone}: remove `wide_engine` from operations.yml, so that Postgres builds all models"
+        )
 
 
 def load_settings(home: str | Path | None = None) -> Settings:

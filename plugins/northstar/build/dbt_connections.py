@@ -32,10 +32,10 @@ class Handle(Protocol):
 
 
 @contextmanager
-def reuse_connections(run_id: int | None) -> Iterator[list[Handle]]:
+def reuse_connections(run_id: int | None, zone: str = "UTC") -> Iterator[list[Handle]]:
     """Have dbt build inside with one connection for each of its threads, all of which keep the turn of a run; gives the list of them.
 
-    run_id: None for a build outside of any turn. dbt closes the connections when it ends. Raises TurnLost afterwards if a connection could not
+    run_id: None for a build outside of any turn. zone: the time zone in which the models count days. dbt closes the connections when it ends. Raises TurnLost afterwards if a connection could not
     keep the turn, because another had it.
     """
     from dbt.adapters.contracts.connection import ConnectionState
@@ -48,6 +48,7 @@ def reuse_connections(run_id: int | None) -> Iterator[list[Handle]]:
     *hold, lost = [turn_lock.END_WITH_CLIENT.format(is_local="false"), "select false as is_lost"]
     if run_id is not None:
         *hold, lost = turn_lock.keep_statements(run_id, is_session=True)
+    hold += count_days_in(zone)
 
     def open_connection(cls: type[Manager], connection: Connection) -> Connection:
         connection = original_open.__func__(cls, connection)
@@ -70,7 +71,7 @@ def reuse_connections(run_id: int | None) -> Iterator[list[Handle]]:
             original_release(manager)
             return
         try:
-            reset(connection.handle)
+            reset(connection.handle, zone)
             connection.transaction_open = False
         except Exception:
             # a lost or broken connection is not kept
@@ -91,10 +92,15 @@ def reuse_connections(run_id: int | None) -> Iterator[list[Handle]]:
         raise TurnLost(run_id)
 
 
+def count_days_in(zone: str) -> list[str]:
+    """The statements after which a session of a role that is in UTC by itself counts days in a time zone (its name is one that Python knows)."""
+    return [] if zone == "UTC" else [f"set timezone = '{zone}'"]
+
+
 # Any: psycopg2 has no types
-def reset(handle: Any) -> None:
+def reset(handle: Any, zone: str = "UTC") -> None:
     """Reset the session of a psycopg2 connection to its initial state: no transaction, settings or temporary tables. It keeps the turn."""
     handle.rollback()
     with handle.cursor() as cursor:
-        cursor.execute(RESET)
+        cursor.execute("; ".join([RESET, *count_days_in(zone)]))
     handle.commit()

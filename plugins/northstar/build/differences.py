@@ -14,6 +14,8 @@ from northstar.warehouse.rows import Connection
 DEFINITION, SETTING = "definition", "setting"
 # the seed whose rows are compared metric by metric, because every metric reads it
 CATALOGUE = "metric_catalogue"
+# the rule that changes what the same SQL means: sessions count days by its clock (D295)
+TIME_ZONE = "reporting_time_zone"
 Causes = frozenset[str]
 NO_CAUSE: Causes = frozenset()
 RuleValues = Mapping[str, object]
@@ -77,6 +79,9 @@ def compare(old: Code, new: Code, own_seeds: frozenset[str] = frozenset()) -> Di
         if node["resource_type"] != "model":
             continue
         causes = causes_of(node, old.manifest, new.manifest, rules)
+        if TIME_ZONE in rules and keeps_rows(node):
+            differences.nodes[unique_id] = causes | {SETTING}
+            continue
         before, now = old.compiled.get(node["name"]), new.compiled.get(node["name"])
         if not causes or (before is not None and now is not None and is_same_sql(before, now)):
             continue
@@ -104,6 +109,11 @@ def causes_of(node: Node, old: Manifest, new: Manifest, changed_rules: frozenset
     if any(rule in text for rule in quoted_rules for text in texts.values()):
         causes.add(SETTING)
     return frozenset(causes)
+
+
+def keeps_rows(node: Node) -> bool:
+    """Whether a model is a table, whose rows are as the session that built it counted days. A view is read by the clock of whoever asks."""
+    return node["config"].get("materialized") in ("table", "incremental")
 
 
 def upstream(manifest: Manifest, unique_id: str) -> set[str]:

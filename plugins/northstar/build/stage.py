@@ -54,7 +54,7 @@ def build(
             handed_over(settings, run, progress) as models,
             context_in_environment(settings, models),
             uncollected(),
-            reuse_connections(run_id),
+            reuse_connections(run_id, settings.rules.reporting_time_zone),
         ):
             run_dbt(settings, command, run["code_version"], callback, unchanged)
         share_manifest(settings, run["code_version"])

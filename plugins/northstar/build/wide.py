@@ -28,7 +28,7 @@ from psycopg.types.json import Jsonb
 from northstar.base.errors import NorthstarError, PassingError
 from northstar.base.files import read_json
 from northstar.base.progress import Progress
-from northstar.base.settings import ROOT, Settings
+from northstar.base.settings import ROOT, Settings, require_days_of_utc
 from northstar.base.telemetry import OFF
 from northstar.build.dbt import read_context
 from northstar.build.own_seeds import project_directory, write_project
@@ -97,6 +97,7 @@ def hand_over(settings: Settings, run: Run, progress: Progress) -> list[str]:
     store = open_store(settings)
     if store is None:
         raise NorthstarError("spark reads the lake: give `lake` in operations.yml a directory as well")
+    require_days_of_utc(settings)
     work = settings.home / "wide" / f"run-{run['run_id']}"
     work.mkdir(mode=0o700, parents=True)
     try:

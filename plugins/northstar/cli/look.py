@@ -159,8 +159,9 @@ def _explain(arguments: argparse.Namespace) -> int:
         raise NorthstarError(f"{arguments.segment!r} is not a segment; write it like plan_tier=premium")
     if arguments.rows < 1:
         raise NorthstarError("--rows: give a number of 1 or more")
+    settings = load_settings(arguments.home)
     explanation = explain(
-        load_settings(arguments.home), arguments.metric, parse_time(arguments.period) if arguments.period else None,
+        settings, arguments.metric, parse_time(arguments.period, settings.rules.calendar.zone) if arguments.period else None,
         arguments.grain, arguments.application, name, value, arguments.rows,
     )  # fmt: skip
     print(as_json(explanation) if arguments.format == "json" else as_text(explanation))

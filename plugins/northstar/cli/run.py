@@ -75,6 +75,14 @@ def register(command: Command) -> None:
         "--by", default=os.environ.get("USER", "somebody"), help="ack: who is working on it (default: you)"
     )
     sub.add_argument("--hours", type=float, default=8, help="mute: for how many hours (default: 8)")
+    sub = command("note", _note, "write a note that stands on charts and in reports; list the notes, or delete one")
+    sub.add_argument("text", nargs="?", help="what happened, such as 'prices of the wizard raised'")
+    sub.add_argument("--at", metavar="TIME", help="when, such as 2026-03-01 (default: the current hour)")
+    sub.add_argument("--application", default="all", help="the application that it is about (default: the company)")
+    sub.add_argument("--metric", help="the metric that it is about (default: any)")
+    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who writes it (default: you)")
+    sub.add_argument("--list", action="store_true", help="list the notes, the newest first")
+    sub.add_argument("--delete", metavar="ID", help="delete a note, as --list names it")
     sub = command("simulate", _simulate, "write the source files of the demonstration company")
     sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the directory to write them to")
     sub.add_argument("--seed", type=int, default=1, help="the seed of its random numbers (default: 1)")
@@ -92,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.home)
     version = job.run(
-        settings, arguments.mode, parse_time(arguments.as_of), arguments.source_dir, progress, arguments.mapping,
+        settings, arguments.mode, parse_time(arguments.as_of, settings.rules.calendar.zone), arguments.source_dir, progress, arguments.mapping,
         approved_by=arguments.by if arguments.approve else None,
     )  # fmt: skip
     progress(f"published version {version}")
@@ -102,8 +110,10 @@ def _run(arguments: argparse.Namespace) -> None:
 def _backfill(arguments: argparse.Namespace) -> None:
     from northstar.runs.backfill import backfill
 
+    settings = load_settings(arguments.home)
+    start, end = (parse_time(text, settings.rules.calendar.zone) for text in (arguments.start, arguments.end))
     version = backfill(
-        load_settings(arguments.home), parse_time(arguments.start), parse_time(arguments.end), arguments.reason, arguments.by,
+        settings, start, end, arguments.reason, arguments.by,
         sources=arguments.source, source_dir=arguments.source_dir, mapping=arguments.mapping,
         with_reading=not arguments.no_reading, progress=progress,
     )  # fmt: skip
@@ -141,6 +151,7 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.report == "subscriptions":
         _subscriptions(settings, arguments.send)
         return
+    zone = settings.rules.calendar.zone
     if arguments.report == "list":
         rows = list_reports(settings)
         print(table(rows) if rows else "no report has been made yet")
@@ -149,7 +160,10 @@ def _report(arguments: argparse.Namespace) -> None:
         html, text = read_report(settings, int(arguments.report))
     else:
         report_id, report = make_and_keep(
-            settings, arguments.report, parse_time(arguments.as_of) if arguments.as_of else None, arguments.application
+            settings,
+            arguments.report,
+            parse_time(arguments.as_of, zone) if arguments.as_of else None,
+            arguments.application,
         )
         html, text = report.standalone(), report.text
     if arguments.html:
@@ -185,6 +199,24 @@ def _alerts(arguments: argparse.Namespace) -> None:
         mute(settings, arguments.id, arguments.hours)
     else:
         evaluate(settings, progress=progress)
+
+
+def _note(arguments: argparse.Namespace) -> None:
+    from northstar.use.notes import delete_note, list_notes, write_note
+
+    settings = load_settings(arguments.home)
+    if arguments.delete:
+        delete_note(settings, arguments.delete)
+        print(f"{arguments.delete} is deleted")
+    elif arguments.list:
+        for note in list_notes(settings):
+            about = ", ".join([note["application"], *(note["metrics"] or [])])
+            print(
+                f"{note['mark_id']}  {note['marked_at']:%Y-%m-%d %H:%M}  {about}: {note['title']} ({note['by_whom']})"
+            )
+    else:
+        at = parse_time(arguments.at)
+        print(write_note(settings, arguments.text or "", arguments.by, at, arguments.application, arguments.metric))
 
 
 def _simulate(arguments: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+from northstar.base.clock import show_utc
 from northstar.base.config_files import ConfigError
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_word
@@ -437,7 +438,7 @@ def _archive(settings: Settings, connection: Connection) -> Iterator[Observation
     failed_at, archived_at = archiver["last_failed_time"], archiver["last_archived_time"]
     if failed_at and (archived_at is None or failed_at > archived_at):
         yield (
-            f"segment {archiver['last_failed_wal']} could not be archived to {archive_directory} since {failed_at:%Y-%m-%d %H:%M} UTC",
+            f"segment {archiver['last_failed_wal']} could not be archived to {archive_directory} since {show_utc(failed_at)}",
             "make sure that it is a directory with free space that Postgres may write to; until then the log grows in the home",
         )
     else:
@@ -456,7 +457,7 @@ def _writer(settings: Settings, connection: Connection) -> Iterator[Observation]
         )
     for run in stale_runs:
         yield (
-            f"run {run['run_id']} of {run['started_at']:%Y-%m-%d %H:%M} UTC is recorded as running, but no process works on it",
+            f"run {run['run_id']} of {show_utc(run['started_at'])} is recorded as running, but no process works on it",
             "the next run closes it",
         )
     last_run = connection.execute(
@@ -523,7 +524,7 @@ def _upkeep(settings: Settings, connection: Connection) -> Iterator[Observation]
     if last_upkeep and last_upkeep["succeeded"] is False:
         yield f"the last maintenance failed: {last_upkeep['message']}", "docs/runbooks.md, maintenance_failed"
     elif last_upkeep and last_upkeep["finished_at"]:
-        yield (f"done {last_upkeep['finished_at']:%Y-%m-%d %H:%M} UTC",)
+        yield (f"done {show_utc(last_upkeep['finished_at'])}",)
 
 
 CHECKS_WITHOUT_DATABASE: dict[str, Callable[[Settings], Iterator[Observation]]] = {

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from northstar.base.clock import show_utc
 from northstar.base.freshness import BY_HAND, Freshness, Judgement
 from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings
@@ -27,8 +28,8 @@ def status(settings: Settings) -> str:
         )
         if newest_publication:
             lines.append(
-                f"published   version {newest_publication['published_version']} at {newest_publication['published_at']:%Y-%m-%d %H:%M:%S} UTC, "
-                f"as of {newest_publication['as_of']:%Y-%m-%d %H:%M} UTC, {newest_publication['checks_passed']} of {newest_publication['checks_run']} checks passed"
+                f"published   version {newest_publication['published_version']} at {newest_publication['published_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, "
+                f"as of {show_utc(newest_publication['as_of'])}, {newest_publication['checks_passed']} of {newest_publication['checks_run']} checks passed"
             )
         else:
             lines.append("published   nothing yet")

@@ -5,10 +5,12 @@ It is Airflow's scheduler that notices, and the triggerer that tells, so it also
 
 import asyncio
 from datetime import time, timedelta
+from zoneinfo import ZoneInfo
 
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
+from northstar.base.clock import GREENWICH
 from northstar.base.errors import NorthstarError
 from northstar.base.freshness import Freshness, time_allowed
 from northstar.base.settings import Settings, load_settings
@@ -16,19 +18,32 @@ from northstar.base.settings import Settings, load_settings
 ROUTE = "data on-call"
 
 
-def publication_deadline(between: timedelta, at: time = time()) -> DeadlineAlert:
-    """The deadline of a DAG that publishes, by the home's promises. between: the time between two of its runs. at: when the first of a day starts, in UTC."""
-    try:
-        promises = load_settings().operations.freshness
-    except NorthstarError:
-        # a run says what is wrong with the settings, not a DAG that is gone
-        promises = Freshness()
+def reporting_zone() -> str:
+    """The time zone of the schedules that follow the company's day."""
+    return _settings_or_defaults()[1].key
+
+
+def publication_deadline(between: timedelta, at: time | None = None) -> DeadlineAlert:
+    """The deadline of a DAG that publishes, by the home's promises.
+
+    between: the time between two of its runs. at: when the first of a day starts by the company's clock; None for the first hour of a day of UTC.
+    """
+    promises, zone = _settings_or_defaults()
     return DeadlineAlert(
         name="published in the promised time",
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=time_allowed(promises, between, at),
+        interval=time_allowed(promises, between, at, zone) if at else time_allowed(promises, between),
         callback=AsyncCallback(report_missed_deadline),
     )
+
+
+def _settings_or_defaults() -> tuple[Freshness, ZoneInfo]:
+    try:
+        settings = load_settings()
+    except NorthstarError:
+        # a run says what is wrong with the settings, not a DAG that is gone
+        return Freshness(), GREENWICH
+    return settings.operations.freshness, settings.rules.calendar.zone
 
 
 async def report_missed_deadline(context: dict[str, dict[str, str]]) -> None:

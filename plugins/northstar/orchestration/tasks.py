@@ -23,7 +23,7 @@ def window_end(context: Context) -> datetime:
     """The run's as_of: `as_of` in its conf, else the end of the data interval; for a run that was started by hand, the start of that hour."""
     run = context["dag_run"]
     if as_of := (run.conf or {}).get("as_of"):
-        return parse_time(as_of)
+        return parse_time(as_of, load_settings().rules.calendar.zone)
     if run.run_type != "manual" and (end := context.get("data_interval_end")):
         moment: datetime = end.astimezone(UTC)
         return moment
@@ -172,8 +172,10 @@ def backfill_range(**context: Unpack[Context]) -> int:
 
     asked = context["params"]
     by = context["dag_run"].triggering_user_name or "Airflow"
+    settings = load_settings()
+    start, end = (parse_time(asked[name], settings.rules.calendar.zone) for name in ("from", "to"))
     return backfill(
-        load_settings(), parse_time(asked["from"]), parse_time(asked["to"]), asked["reason"], by,
+        settings, start, end, asked["reason"], by,
         sources=[asked["source"]] if asked["source"] else None, with_reading=asked["read_sources"], progress=_print_visible, wait=True,
     )  # fmt: skip
 
@@ -215,8 +217,13 @@ def list_reports(**context: Unpack[Context]) -> list[dict[str, str]]:
 
     run = context["dag_run"]
     conf = run.conf or {}
-    at = parse_time(conf["as_of"]) if conf.get("as_of") else (run.run_after or datetime.now(UTC)).astimezone(UTC)
-    names = conf.get("reports") or due_reports(load_settings(), at, run.run_type == "manual", _print_visible)
+    settings = load_settings()
+    at = (
+        parse_time(conf["as_of"], settings.rules.calendar.zone)
+        if conf.get("as_of")
+        else (run.run_after or datetime.now(UTC)).astimezone(UTC)
+    )
+    names = conf.get("reports") or due_reports(settings, at, run.run_type == "manual", _print_visible)
     return [{"name": name, "as_of": at.isoformat()} for name in names]
 
 

@@ -13,7 +13,7 @@ import urllib.request
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-from northstar.base.clock import parse_time
+from northstar.base.clock import parse_time, show_utc
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
 from northstar.base.progress import Progress, progress
@@ -250,7 +250,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
                 connection.execute("select * from publications order by published_version desc limit 1")
             )
         progress(
-            f"version {publication['published_version']} of {publication['as_of']:%Y-%m-%d %H:%M} UTC is published; "
+            f"version {publication['published_version']} of {show_utc(publication['as_of'])} is published; "
             "no nightly run is owed (`make run FRESH=1` starts one anyway)"
         )
         if words := describe_hold(settings):

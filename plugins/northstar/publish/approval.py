@@ -4,6 +4,7 @@ The publication itself finds out, in its transaction, which is then taken back: 
 run that restates little costs nothing more.
 """
 
+from northstar.base.clock import show_utc
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_change, format_value
 from northstar.base.settings import Settings
@@ -97,7 +98,7 @@ def describe_pending_approval(connection: Connection) -> str | None:
     if row is None:
         return None
     return (
-        f"run {row['run_id']} waits since {row['asked_at']:%Y-%m-%d %H:%M} UTC for an approval in Airflow: it would restate "
+        f"run {row['run_id']} waits since {show_utc(row['asked_at'])} for an approval in Airflow: it would restate "
         f"{row['restated']:,} values of complete periods (allowed without one: {row['allowed']:,})"
     )
 

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from northstar.base.settings import Settings
 from northstar.contract import entities
+from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.values import NEWEST_AS_OF, values_query
 from northstar.warehouse.rows import Connection, Row, Run, fetch_one
@@ -270,11 +271,15 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
 
 
 def _add_hashes(connection: Connection, query: sql.Composable, content: Content, sign: int) -> Content:
+    # the text of a time is that of UTC in every certificate
+    zone = connection.info.parameter_status("TimeZone") or "UTC"
+    db.count_days_in(connection, "UTC")
     sums = fetch_one(
         connection.execute(
             sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
         )
     )
+    db.count_days_in(connection, zone)
     return {
         "rows": content["rows"] + sign * sums["rows"],
         "hash": str((int(content["hash"]) + sign * int(sums["total"])) % MODULUS),

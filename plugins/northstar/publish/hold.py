@@ -1,5 +1,6 @@
 """Whether publishing is held (northstar.runs.hold)."""
 
+from northstar.base.clock import show_utc
 from northstar.base.errors import NorthstarError
 from northstar.warehouse.rows import Connection, fetch_one
 
@@ -12,7 +13,7 @@ def describe_hold(connection: Connection) -> str | None:
     row = connection.execute("select * from audit.holds where ended_at is null").fetchone()
     if row is None:
         return None
-    return f"publishing is held since {row['began_at']:%Y-%m-%d %H:%M} UTC by {row['by_whom']}: {row['because']}"
+    return f"publishing is held since {show_utc(row['began_at'])} by {row['by_whom']}: {row['because']}"
 
 
 def require_no_hold(connection: Connection) -> None:

@@ -33,12 +33,14 @@ from northstar.publish.certificates import (
     update_content,
 )
 from northstar.publish.hold import require_no_hold
+from northstar.publish.marks import record_marks, record_rollback
 from northstar.publish.measurement import points_of_changed_stretches
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, create_tables, drop_added, narrow, shapes, widen
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
+from northstar.warehouse.published.marks import RECORDED
 from northstar.warehouse.published.past import ensure_past_views
 from northstar.warehouse.published.values import PARTS, count_values, ensure_view
 from northstar.warehouse.rows import Connection, Publication, Run, as_shape, fetch_one
@@ -67,7 +69,7 @@ PUBLICATIONS = DescribedTable(
     ("published_version",),
 )  # fmt: skip
 
-DESCRIBED = (PUBLICATIONS, RESTATEMENTS, CERTIFICATES)
+DESCRIBED = (PUBLICATIONS, RESTATEMENTS, CERTIFICATES, RECORDED)
 
 
 class CheckCounts(TypedDict):
@@ -162,6 +164,8 @@ def _publish_candidate(
             if mart.name == PARTS["points"] and not compares_all:
                 more_keys = points_of_changed_stretches(connection, mart)
             rows = _merge(connection, mart, names, version, compares_all, before_merge, more_keys)
+            # a home that published before this release, or an earlier model, has not got them all
+            _make_lookups(connection, mart)
             if before_merge and previous_publication and run["is_full"] and allowed_restatements is not None:
                 require_approval(connection, settings, run, version, previous_publication, allowed_restatements)
             previous_output = None if compare_all else previous_outputs.get(mart.name)
@@ -176,6 +180,7 @@ def _publish_candidate(
         counts["metric_values"] = count_values(connection)
         _record(connection, run, version, changed, checks, counts)
         record_certificate(connection, settings, run, version, landed, outputs)
+        record_marks(connection, run, version, newest_version)
         for view in views(settings):
             ensure_view(connection, settings, view)
         ensure_past_views(connection, settings)
@@ -229,6 +234,7 @@ def rollback(settings: Settings, to_version: int | None = None, turn: int | None
         )
         CERTIFICATES.ensure(connection)
         copy_certificate(connection, version, to_version)
+        record_rollback(connection, version)
     return version, to_version
 
 
@@ -396,11 +402,18 @@ def _make_indexes(connection: Connection, mart: Mart) -> None:
     }
     connection.execute(sql.SQL("create unique index if not exists {unique} on {mart} ({key})").format(**names))
     connection.execute(sql.SQL("create index if not exists {version} on {mart} using brin (_version)").format(**names))
+    _make_lookups(connection, mart)
+    connection.execute(sql.SQL("analyze {mart}").format(**names))
+
+
+def _make_lookups(connection: Connection, mart: Mart) -> None:
+    """Make the indexes that the mart lacks, of those by which readers look its rows up."""
     for lookup in mart.lookups:
         by = sql.SQL(", ").join(map(sql.Identifier, lookup))
-        index = sql.Identifier(f"{mart.name}_by_{lookup[0]}")
-        connection.execute(sql.SQL("create index if not exists {} on {} ({})").format(index, names["mart"], by))
-    connection.execute(sql.SQL("analyze {mart}").format(**names))
+        name, table = f"{mart.name}_by_{lookup[0]}", sql.Identifier("marts", mart.name)
+        found = connection.execute("select 1 from pg_indexes where schemaname = 'marts' and indexname = %s", [name])
+        if found.fetchone() is None:
+            connection.execute(sql.SQL("create index {} on {} ({})").format(sql.Identifier(name), table, by))
 
 
 def _carry_over(connection: Connection, published: list[Mart]) -> None:

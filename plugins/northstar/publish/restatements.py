@@ -54,15 +54,23 @@ IMPLIED_VALUE = """
 KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 
 
-# periods of the last version that the candidate cuts otherwise, because weeks, quarters or years begin on another day; `dim_periods` may be merged already
+# periods of the last version that the candidate cuts otherwise, because they begin on another day or at another hour; `dim_periods` may be merged already
 OTHER_PERIODS = """
     create temp table other_periods on commit drop as
-    select grain, period_start, period_end from (
-        select grain, period_start, period_end from marts.dim_periods
-        union all select grain, period_start, period_end from marts_history.dim_periods where _to_version = {version}
-    ) as published
-    where grain in ('week', 'quarter', 'year') and (grain, period_start) not in (select grain, period_start from marts_candidate.dim_periods)
-        and period_start < (select max(period_start) from marts_candidate.dim_periods where grain = 'day')
+    with gone as materialized (
+        select grain, period_start, period_end from (
+            select grain, period_start, period_end from marts.dim_periods
+            union all select grain, period_start, period_end from marts_history.dim_periods where _to_version = {version}
+        ) as published
+        where (grain, period_start) not in (select grain, period_start from marts_candidate.dim_periods)
+            and period_start < (select max(period_start) from marts_candidate.dim_periods where grain = 'day')
+    )
+    -- a history that begins later has fewer hours, days and months, and no others
+    select * from gone
+    where grain in ('week', 'quarter', 'year') or exists (
+        select 1 from marts_candidate.dim_periods as other
+        where other.grain = gone.grain and other.period_start < gone.period_end and other.period_end > gone.period_start
+    )
 """
 # and then all that readers had: without the periods that are new in the other periods' place
 SHOWN_PERIODS = """
@@ -182,13 +190,19 @@ def record_restatements(
         "drop table if exists pg_temp.restated, pg_temp.first_shown, pg_temp.other_periods, pg_temp.shown_periods"
     )
     connection.execute(OTHER_PERIODS.format(version=version))
+    connection.execute("analyze other_periods")
     periods = "marts.dim_periods"
     if fetch_one(connection.execute("select exists (select from other_periods) as any"))["any"]:
         connection.execute(SHOWN_PERIODS.format(version=version))
+        connection.execute("analyze shown_periods")
         periods = "shown_periods"
     as_of = f"timestamptz '{previous_publication['as_of'].isoformat()}'"
     connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of, periods=periods)}")
+    if periods == "shown_periods":
+        # where every day is another one these are millions of periods; the planner expects hundreds, and looks each up: minutes instead of seconds
+        connection.execute("set local enable_nestloop = off")
     connection.execute(f"insert into restated {SERIES.format(as_of=as_of, periods=periods)}")
+    connection.execute("set local enable_nestloop = on")
     restated_count: int = fetch_one(connection.execute("select count(*) as n from restated"))["n"]
     if not restated_count:
         return 0

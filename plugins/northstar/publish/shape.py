@@ -17,6 +17,7 @@ from northstar.base.settings import Settings
 from northstar.publish.catalogue import Mart, views
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
+from northstar.warehouse.published.marks import SOURCE, drop_marks, ensure_marks
 from northstar.warehouse.published.past import drop_past_view, ensure_past_views
 from northstar.warehouse.published.values import PARTS, change_without_queueing, drop_view, ensure_view
 from northstar.warehouse.rows import Connection
@@ -135,6 +136,7 @@ def _widen(
     is_part = mart.name in PARTS.values()
     if retyped_columns:
         drop_past_view(connection, mart.name)
+        drop_marks(connection, mart.name)
         if is_part:
             drop_view(connection)
     for schema in SCHEMAS:
@@ -156,6 +158,8 @@ def _widen(
         if is_part:
             for view in views(settings):
                 ensure_view(connection, settings, view)
+        if mart.name == SOURCE:
+            ensure_marks(connection)
         ensure_past_views(connection, settings)
 
 
@@ -163,6 +167,7 @@ def _drop_columns(
     connection: Connection, settings: Settings, mart: str, names: list[str], schemas: Iterable[str] = ("marts",)
 ) -> None:
     drop_past_view(connection, mart)
+    drop_marks(connection, mart)
     for schema in schemas:
         for column in names:
             connection.execute(
@@ -170,6 +175,8 @@ def _drop_columns(
                     sql.Identifier(schema, mart), sql.Identifier(column)
                 )
             )
+    if mart == SOURCE:
+        ensure_marks(connection)
     ensure_past_views(connection, settings)
 
 

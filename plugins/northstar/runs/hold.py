@@ -5,6 +5,7 @@ It is for whoever puts an earlier version back: without a hold the next hourly r
 
 import getpass
 
+from northstar.base.clock import show_utc
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.publish.hold import require_no_hold
@@ -37,4 +38,4 @@ def end_hold(settings: Settings, by: str | None = None) -> str:
         ).fetchone()
     if hold_row is None:
         raise NorthstarError("publishing is not held")
-    return f"the hold of {hold_row['began_at']:%Y-%m-%d %H:%M} UTC has ended; the next run publishes"
+    return f"the hold of {show_utc(hold_row['began_at'])} has ended; the next run publishes"

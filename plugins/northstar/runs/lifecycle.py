@@ -12,7 +12,7 @@ from psycopg import sql
 
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress, no_progress
-from northstar.base.settings import Settings
+from northstar.base.settings import Settings, require_days_of_utc
 from northstar.build.code_version import code_version
 from northstar.build.own_seeds import check_own_seeds
 from northstar.runs.turns import give_turn_back, take_turn
@@ -41,13 +41,14 @@ def open_run(
     as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
     range whose periods are built again whether or not a row in it has changed. is_own: whether the run continues and ends in this
     process (default: when no DAG triggered it). rebuilds: models to build from the landed rows with everything made from them, and nothing else. progress: is told whom it waits for.
-    Raises NorthstarError for a bad mode or time, for a funnels.csv or targets.csv that cannot be used, or when another run or command has the turn.
+    Raises NorthstarError for a bad mode or time, for a funnels.csv or targets.csv that cannot be used, for a time zone that Spark cannot build in, or when another run or command has the turn.
     """
     if mode not in MODES:
         raise NorthstarError(f"unknown mode {mode!r}; use {' or '.join(MODES)}")
     if as_of > datetime.now(UTC):
         raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} is in the future; give a time that has passed")
     check_own_seeds(settings)
+    require_days_of_utc(settings)
     bootstrap(settings)
     run_id = take_turn(settings, trigger, trigger == "cli" if is_own is None else is_own, wait, progress)
     with _give_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:

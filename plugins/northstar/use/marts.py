@@ -7,15 +7,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, TypedDict, TypeVar, cast
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import psycopg
 
-from northstar.base.clock import GRAINS, Calendar
+from northstar.base.clock import GRAINS, Calendar, show_utc
 from northstar.base.errors import NorthstarError
 from northstar.base.freshness import NewestVersion, judge
 from northstar.base.settings import Settings
@@ -49,6 +50,10 @@ class Published:
     forecast_from: int | None
     # the currency of its amounts; None where its certificate is gone
     currency: str | None
+    # by whose clock its days begin; None where its certificate is gone
+    time_zone: str | None = None
+    # a fingerprint of the recorded marks, to which people add notes at any time
+    marks: str = ""
 
     @property
     def is_of_earlier_time(self) -> bool:
@@ -102,8 +107,9 @@ class Marts:
 
     @property
     def calendar(self) -> Calendar:
-        """How the company divides time."""
-        return self.settings.rules.calendar
+        """How the company divides time; its days are those of the published version, as its currency is."""
+        published, calendar = self.published(), self.settings.rules.calendar
+        return replace(calendar, zone=ZoneInfo(published.time_zone)) if published and published.time_zone else calendar
 
     def published(self) -> Published | None:
         """The newest published version, or None before the first."""
@@ -118,13 +124,14 @@ class Marts:
 
     def _newest(self) -> Published | None:
         relations = self._rows(
-            "select to_regclass('marts.publications') is not null as published, to_regclass('marts.target_forecasts') is not null as forecast", {}
+            "select to_regclass('marts.publications') is not null as published, to_regclass('marts.target_forecasts') is not null as forecast, to_regclass('marts.marks') is not null as marks", {}
         )[0]  # fmt: skip
         if not relations["published"]:
             return None
         rows = self._rows(
             "select p.published_version, p.as_of, p.published_at, coalesce((select jsonb_agg(jsonb_build_array(split_part(c.key, '.', 2), c.value ->> 'observed') order by c.key) "
-            "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '[]') as failed, t.rules ->> 'reporting_currency' as currency "
+            "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '[]') as failed, t.rules ->> 'reporting_currency' as currency, "
+            "case when t.rules is not null then coalesce(t.rules ->> 'reporting_time_zone', 'UTC') end as time_zone "
             "from publications as p left join certificates as t using (published_version) "
             "order by p.published_version desc limit 1", {},
         )  # fmt: skip
@@ -132,8 +139,17 @@ class Marts:
         forecast_from = self._rows(
             "select greatest((select max(published_version) from metric_forecasts), (select max(published_version) from target_forecasts)) as version", {}
         )[0]["version"] or 0 if relations["forecast"] else None  # fmt: skip
+        marks = self._rows(
+            "select concat_ws(' ', count(*), max(recorded_at)) as marks from recorded_marks", {}
+        )[0]["marks"] if relations["marks"] else ""  # fmt: skip
         return next(
-            (Published(r["published_version"], r["as_of"], r["published_at"], tuple(worded(*check) for check in r["failed"]), forecast_from, r["currency"]) for r in rows), None
+            (
+                Published(
+                    r["published_version"], r["as_of"], r["published_at"], tuple(worded(*check) for check in r["failed"]), forecast_from, r["currency"],
+                    r["time_zone"], marks,
+                )
+                for r in rows
+            ), None,
         )  # fmt: skip
 
     def remember(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
@@ -174,8 +190,7 @@ class Marts:
             [a for a in self.open_alerts("northstar") if a["rule"] == "source_overdue"] if promises.sources else []
         )
         return [j.describe() for j in judgements if j.is_late] + [
-            f"source {a['segment_value']} {a['compared_with']}: late since {a['since']:%Y-%m-%d %H:%M} UTC"
-            for a in sources
+            f"source {a['segment_value']} {a['compared_with']}: late since {show_utc(a['since'])}" for a in sources
         ]
 
     def rows(self, text: str, **parameters: object) -> list[Row]:
@@ -189,6 +204,19 @@ class Marts:
         return self._rows(
             "select a.*, coalesce(m.unit, 'count') as unit from open_alerts as a left join metrics as m using (metric_id) "
             "where %(application)s in ('all', application) order by severity, since desc", {"application": application},
+        )  # fmt: skip
+
+    def marks(self, metrics: list[str], application: str, since: datetime, until: datetime) -> list[Row]:
+        """The marks of these metrics and the application (or of all applications) from `since` until before `until`, in their order; [] of metrics: any."""
+        published = self.published()
+        # a version of an earlier release has none
+        if published is None or not published.marks:
+            return []
+        # not kept: who has just written a note looks for it
+        return self.rows(
+            "select * from marks where marked_at >= %(since)s and marked_at < %(until)s and (%(application)s = 'all' or application in (%(application)s, 'all')) "
+            "and (metrics is null or metrics && %(metrics)s::text[] or %(metrics)s::text[] = '{}') order by marked_at, mark_id",
+            since=since, until=until, application=application, metrics=metrics,
         )  # fmt: skip
 
     def catalogue(self) -> dict[str, Metric]:
@@ -334,6 +362,8 @@ class Marts:
             try:
                 if connection is None or connection.closed:
                     connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
+                if self._published and self._published.time_zone:
+                    db.count_days_in(connection, self._published.time_zone)
                 rows = first_rows(connection, text, parameters, ROWS + 1)
             except psycopg.OperationalError:
                 # a statement that was cancelled, such as at its time limit, is not tried again; one that lost its connection is

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypedDict
 
-from northstar.base.clock import Calendar
+from northstar.base.clock import Calendar, show_utc
 from northstar.warehouse.rows import Row
 
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
@@ -126,9 +126,27 @@ def why_open(period_end: datetime, as_of: datetime, window_days: int | None) -> 
     """Why a value is not complete, in words."""
     if period_end <= as_of and window_days:
         return f"still open: it counts what follows within {window_days} days"
-    return f"still open: its period ends on {period_end:%Y-%m-%d %H:%M} UTC"
+    return f"still open: its period ends on {show_utc(period_end)}"
 
 
 def restatement_reasons(row: Row) -> str:
     """Why a published value changed, in words: every reason where they were recorded, else the one."""
     return ", ".join(row.get("reasons") or [row["reason"]]).replace("_", " ")
+
+
+def describe_marks(marks: list[Row]) -> list[str]:
+    """What happened, in words, what people wrote first: each mark by itself, deployments and incidents of several as their number."""
+    many = {"deployment": "deployments", "incident": "incidents"}
+    lines = [
+        f"{mark['marked_at']:%Y-%m-%d}: {mark['title']}" + (f" ({mark['by_whom']})" if mark["kind"] == "note" else "")
+        for mark in sorted(marks, key=lambda mark: mark["kind"] != "note")
+        if mark["kind"] not in many
+    ]
+    for kind, words in many.items():
+        own = [mark for mark in marks if mark["kind"] == kind]
+        if len(own) > 1:
+            failed = sum(not mark["title"].endswith("succeeded") for mark in own) if kind == "deployment" else 0
+            lines.append(f"{len(own)} {words}" + (f", {failed} of them failed or were rolled back" if failed else ""))
+        else:
+            lines += [f"{mark['marked_at']:%Y-%m-%d}: {mark['title']}" for mark in own]
+    return lines

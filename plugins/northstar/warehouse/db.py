@@ -69,6 +69,21 @@ OPTIONS_BY_ROLE = {
 }
 # the values of sslmode that an address over a network may have. `allow` and `prefer` (libpq's default) fall back to clear text silently
 SSL_MODES = ("verify-full", "verify-ca", "require", "disable")
+# whose sessions count days: all but those that land rows and that administer the server. An instant is the same in every session; what is cut to
+# periods, cast to a date or read as text is by the company's clock
+IN_REPORTING_ZONE = ("transformer", "publisher", "bi_reader")
+
+
+def session_options(settings: Settings, role: str) -> dict[str, str]:
+    """{setting: value} of a role's sessions."""
+    options = OPTIONS_BY_ROLE.get(role, OPTIONS)
+    return options | ({"timezone": settings.rules.reporting_time_zone} if role in IN_REPORTING_ZONE else {})
+
+
+def count_days_in(connection: Connection, zone: str) -> None:
+    """Have a session count days by the clock of a time zone."""
+    if connection.info.parameter_status("TimeZone") != zone:
+        connection.execute("select set_config('timezone', %s, false)", [zone])
 
 
 def uri(settings: Settings, role: str = "loader", database: str | None = None) -> str:
@@ -319,12 +334,12 @@ def connect(
     database: str | None = None,
     is_awaited: bool = False,
 ) -> Connection:
-    """A psycopg connection as `role`, rows as dicts, in UTC.
+    """A psycopg connection as `role`, rows as dicts, in the time zone of `session_options`.
 
     is_awaited: wait for an external server that is being restarted; for callers who have something to give back. Raises NorthstarError
     when the warehouse cannot be reached.
     """
-    address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
+    address, options = uri(settings, role, database), session_options(settings, role)
     try:
 
         def open_connection() -> Connection:

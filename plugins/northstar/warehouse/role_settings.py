@@ -61,7 +61,7 @@ def required_settings(connection: Connection, settings: Settings) -> dict[str, d
     job_settings = {
         name: "0" for name in UNLIMITED if connection.info.server_version >= FIRST_SERVER_VERSIONS.get(name, 0)
     }
-    reader_settings = {**db.OPTIONS, **db.READER_SETTINGS}
+    reader_settings = db.session_options(settings, "bi_reader")
     # only a superuser may set it
     if is_superuser(connection):
         reader_settings["temp_file_limit"] = f"{reader_temp_megabytes(connection, settings)}MB"
@@ -162,7 +162,9 @@ def install_login_trigger(connection: Connection, settings: Settings) -> None:
     if connection.info.server_version < LOGIN_TRIGGERS or not is_superuser(connection):
         return
     values = {k: v for k, v in required_settings(connection, settings)["bi_reader"].items() if k != "temp_file_limit"}
-    pairs = sql.SQL(", ").join(sql.Literal(x) for pair in ({**values, "TimeZone": "UTC"}).items() for x in pair)
+    pairs = sql.SQL(", ").join(
+        sql.Literal(x) for pair in ({**values, "TimeZone": values["timezone"]}).items() for x in pair
+    )
     connection.execute(
         sql.SQL(LOGIN_FUNCTION).format(
             required=sql.SQL("pg_catalog.jsonb_build_object({})").format(pairs),

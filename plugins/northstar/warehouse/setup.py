@@ -144,6 +144,9 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
         raise NorthstarError(
             f"the administrator role may not set up the warehouse: {exc.diag.message_primary}"
         ) from exc
+    except psycopg.errors.InvalidParameterValue as exc:
+        # such as a time zone that is newer than the server
+        raise NorthstarError(f"the server cannot give the roles their settings: {exc.diag.message_primary}") from exc
     except psycopg.errors.LockNotAvailable as exc:
         raise NorthstarError(
             f"another session has locked what this version has to change for more than {LOCK_SECONDS} s; let the current run end, then run again"

@@ -18,6 +18,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from pathlib import Path
 
 import psutil
@@ -103,7 +104,7 @@ def keep(connection: Connection, run_id: int | None, is_session: bool = False, b
 def turn_taken_error(turn: Turn | None, is_at_work: bool = False) -> TurnTaken:
     """The error to raise when another has the turn. is_at_work: whether the holder's process, or a stage of its DAG run, holds the lock."""
     holder = f"run {turn['run_id']} ({turn['holder']})" if turn else "another run"
-    since = f" (since {turn['taken_at']:%H:%M:%S} UTC)" if turn else ""
+    since = f" (since {turn['taken_at'].astimezone(UTC):%H:%M:%S} UTC)" if turn else ""
     advice = "wait for it to end and run again"
     if turn and turn["is_dag_run"] and not is_at_work:
         advice += f" (or `northstar unlock {turn['run_id']}` if Airflow has forgotten it)"

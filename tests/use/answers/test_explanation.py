@@ -2,15 +2,19 @@
 
 from decimal import Decimal
 
+import pytest
+
 from northstar.base.exact_json import dumps
 from northstar.use.answers.changes import list_restatements
 from northstar.use.answers.customers import list_customers
 from northstar.use.answers.explanation import explain
 from northstar.use.answers.metrics import get_metric, list_metrics
 from northstar.use.answers.plain import float_number, plain
+from northstar.use.answers.refusals import Refused
 from northstar.use.answers.status import get_status
 from northstar.use.answers.targets import list_targets
 from northstar.use.explain.recorded import record_queries
+from northstar.warehouse import db
 from tests.support import select
 
 
@@ -46,6 +50,19 @@ def test_the_other_answers_say_what_the_marts_say(ask, built):
     best = select(built, "select account_id, sum(mrr_at_end) as mrr from mrr_by_account where month = (select max(month) from mrr_by_account) group by 1 order by 2 desc, 1 limit 1")[0]  # fmt: skip
     assert (customers.customers[0].account_id, customers.customers[0].mrr) == (best["account_id"], best["mrr"])
     assert ask(list_customers, account_id=best["account_id"]).customers[0] == customers.customers[0]
+    erased = f"erased-{'0' * 24}"
+    with db.connect(built, "owner") as connection:
+        connection.execute(
+            "create temporary table one as select * from marts.dim_accounts where account_id = %s", [best["account_id"]]
+        )
+        connection.execute("update one set account_id = %s", [erased])
+        connection.execute("insert into marts.dim_accounts select * from one")
+        connection.commit()
+        try:
+            with pytest.raises(Refused, match="there is no account"):
+                ask(list_customers, account_id=erased)
+        finally:
+            connection.execute("delete from marts.dim_accounts where account_id = %s", [erased])
     restated = select(built, "select count(*) as n from metric_restatements")[0]["n"]
     assert len(ask(list_restatements).restatements) == restated
     for answer in (ask(list_metrics), detail, customers, ask(get_status), ask(list_targets)):

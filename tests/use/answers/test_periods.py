@@ -1,5 +1,7 @@
 """Periods as people and programs write them; where one text can mean two, it is not guessed."""
 
+from zoneinfo import ZoneInfo
+
 import pytest
 
 from northstar.base.clock import GRAINS, Calendar
@@ -47,3 +49,12 @@ def test_a_text_that_names_none_or_several_is_refused(text, grain, reason, words
     with pytest.raises(Refused) as refused:
         parse_period(text, grain, GRAINS, Calendar())
     assert refused.value.reason == reason and words in str(refused.value) and len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(("text", "grain", "start"), [
+    ("2026-03", "month", "2026-03-01T05:00:00"), ("2026-11-02", "day", "2026-11-02T05:00:00"), ("2026-W09", "week", "2026-02-23T05:00:00"),
+    ("2026", "year", "2026-01-01T05:00:00"), ("2026-03-08T14:00", "hour", "2026-03-08T18:00:00"), ("2026-03-08T14:00Z", "hour", "2026-03-08T14:00:00"),
+])  # fmt: skip
+def test_a_period_is_named_by_the_companys_clock(text, grain, start):
+    found = parse_period(text, grain, GRAINS, Calendar(zone=ZoneInfo("America/New_York")))
+    assert (found.grain, found.start) == (grain, utc(start))

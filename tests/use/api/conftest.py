@@ -14,7 +14,7 @@ from northstar.use.api.serve import make_server
 
 @contextmanager
 def serving_api(settings):
-    """The API of a home for as long as the context lasts; gives its address."""
+    """The API of a home for as long as the context lasts; gives the server."""
     server = make_server(settings, 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -22,16 +22,20 @@ def serving_api(settings):
         assert thread.is_alive()
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield server
     finally:
         server.should_exit = True
         thread.join()
 
 
+def address_of(server) -> str:
+    return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+
 @pytest.fixture(scope="module")
 def address(built):
-    with serving_api(built) as address:
-        yield address
+    with serving_api(built) as server:
+        yield address_of(server)
     (built.home / FILE).unlink(missing_ok=True)
 
 

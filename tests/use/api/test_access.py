@@ -9,44 +9,50 @@ import httpx
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.cli.main import main
 from northstar.use.api.access import FILE, Access
 from northstar.use.api.links import sign
-from tests.support import accessible_to_others, northstar
+from tests.support import accessible_to_others
 
 
 def bearer(token):
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_a_token_is_shown_once_and_kept_hashed(warehouse):
-    made = northstar(warehouse, "api", "token", "add", "sheet", "--scope", "metrics", "--scope", "sql", "--days", "30")
-    token = made.stdout.strip()
-    assert made.returncode == 0 and token.startswith("northstar_") and len(token) > 50
+def test_a_token_is_shown_once_and_kept_hashed(warehouse, capsys):
+    def api(*words) -> tuple[int, str, str]:
+        return main(["api", *words, "--home", str(warehouse.home)]), *capsys.readouterr()
+
+    status, printed, _ = api("token", "add", "sheet", "--scope", "metrics", "--scope", "sql", "--days", "30")
+    token = printed.strip()
+    assert status == 0 and token.startswith("northstar_") and len(token) > 50
     kept = (warehouse.home / FILE).read_text()
-    assert (
-        token not in kept and token.rpartition("_")[2] not in kept and accessible_to_others(warehouse.home / FILE) == []
-    )
-    listed = northstar(warehouse, "api", "token", "list").stdout
+    assert token not in kept and token.rpartition("_")[2] not in kept
+    assert accessible_to_others(warehouse.home / FILE) == []
+    listed = api("token", "list")[1]
     assert "sheet" in listed and "metrics, sql" in listed and token not in listed
     access = Access(warehouse)
     assert access.caller_of_token(token).scopes == {"metrics", "sql"}
-    again = northstar(warehouse, "api", "token", "add", "sheet")
-    assert again.returncode == 1 and "there is a token called 'sheet'" in again.stderr
-    link = northstar(warehouse, "api", "link", "add", "/v1/customers?limit=3&format=csv").stdout.strip()
-    assert "signature=" in link and "customers" in northstar(warehouse, "api", "link", "list").stdout
-    assert northstar(warehouse, "api", "token", "revoke", "sheet").returncode == 0
-    # the same process sees it at once
+    assert "there is a token called 'sheet'" in api("token", "add", "sheet")[2]
+    link = api("link", "add", "/v1/customers?limit=3&format=csv")[1].strip()
+    assert link.startswith("http://127.0.0.1:") and "signature=" in link
+    identity = api("link", "list")[1].splitlines()[2].split()[0]
+    assert api("link", "revoke", identity)[0] == 0 and "(no rows)" in api("link", "list")[1]
+    assert api("token", "revoke", "sheet")[0] == 0
+    # a process that has read the file before sees it at once
     assert access.caller_of_token(token) is None
-    for wrong in (("token", "revoke", "sheet"), ("token", "add"), ("link", "add"), ("token", "add", "x", "--scope", "root"), ("token", "add", "x", "--days", "0")):  # fmt: skip
-        refused = northstar(warehouse, "api", *wrong)
-        assert refused.returncode == 1 and refused.stderr.count("\n") == 1, wrong
+    for wrong in (("token", "revoke", "sheet"), ("token", "add"), ("link", "add"), ("link", "revoke", "0"), ("token", "add", "x", "--scope", "root"), ("token", "add", "x", "--days", "0")):  # fmt: skip
+        status, _, said = api(*wrong)
+        assert status == 1 and said.startswith("northstar: ") and said.count("\n") == 1, wrong
 
 
 def test_a_token_expires_and_a_damaged_file_lets_nobody_in(warehouse):
     now = [datetime(2026, 1, 1, tzinfo=UTC)]
     access = Access(warehouse, lambda: now[0])
     token = access.add_token("short", ["metrics"], days=1)
-    link = dict(part.split("=") for part in urlsplit(access.add_link("/v1/status", "metrics", days=1)).query.split("&"))
+    link = dict(
+        part.split("=") for part in urlsplit(access.add_link("/v1/status", [], "metrics", days=1)).query.split("&")
+    )
     for hours, is_valid in ((23, True), (1, False)):
         now[0] += timedelta(hours=hours)
         assert (access.caller_of_token(token) is not None) is is_valid
@@ -102,6 +108,8 @@ def test_a_link_leads_to_its_question_and_to_no_other(access, address, stranger)
     assert found.status_code == 200 and found.text.startswith("period,")
     # as another program escapes the same address
     assert httpx.get(f"{address}{link.replace('mrr', 'm%72r').replace('month', 'mon%74h')}").status_code == 200
+    titled = sign(access, "/v1/metrics/Net revenue retention/value?format=csv", 30)
+    assert " " not in titled and httpx.get(f"{address}{titled}").status_code == 200
     sql = sign(access, "/v1/query?sql=select 1 %2B 1 as two&format=csv", 30)
     assert httpx.get(f"{address}{sql}").text == "two\r\n2\r\n"
     changed = [

@@ -5,7 +5,7 @@ import time
 
 from northstar.use.api import limits
 from northstar.use.api.limits import BODY_BYTES, HEAD_BYTES, Limits, Protocol
-from tests.use.api.conftest import serving_api
+from tests.use.api.conftest import address_of, serving_api
 
 
 def send(address, *parts, wait=0.0) -> bytes:
@@ -50,15 +50,33 @@ def test_what_is_too_large_is_refused(address, client):
     assert client.get("/v1/status").status_code == 200
 
 
-def test_what_is_too_slow_is_ended(built, monkeypatch):
+def test_a_head_that_does_not_come_is_not_waited_for(built, access, monkeypatch):
     monkeypatch.setattr(Protocol, "seconds", 0.3)
-    monkeypatch.setattr(Limits, "seconds", 0.3)
-    assert limits.HEAD_SECONDS <= 15 and limits.BODY_SECONDS <= 15
-    with serving_api(built) as address:
+    assert limits.HEAD_SECONDS <= 15
+    with serving_api(built) as server:
+        address = address_of(server)
         # nothing, half a head, a whole request and then half a head
         assert send(address) == b""
         assert send(address, b"GET /v1/status HTTP/1.1\r\nHost:") == b""
-        answered = send(address, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /hea", wait=0.1)
-        assert answered.startswith(b"HTTP/1.1 200") and answered.count(b"HTTP/1.1") == 1
-        late = send(address, b'POST /v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"sql"')
+        assert send(address, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /hea", wait=0.1).count(b"HTTP/1.1") <= 1
+        # a client that asks for much and reads nothing of it
+        ended = []
+        lose = Protocol.connection_lost
+        monkeypatch.setattr(Protocol, "connection_lost", lambda self, exc: (lose(self, exc), ended.append(exc)))
+        token = access.add_token("reads nothing", ["sql"])
+        head = f"GET /v1/query?sql=select+repeat('x',10000000) HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+        host, _, port = address.rpartition("/")[2].partition(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode())
+            deadline = time.monotonic() + 60
+            while not ended:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
+
+def test_a_body_that_does_not_come_is_refused(built, monkeypatch):
+    monkeypatch.setattr(Limits, "seconds", 0.3)
+    assert limits.BODY_SECONDS <= 15
+    with serving_api(built) as server:
+        late = send(address_of(server), b'POST /v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"sql"')
         assert late.startswith(b"HTTP/1.1 408") and b"took longer than" in late

@@ -9,14 +9,14 @@ from mcp.client.streamable_http import streamable_http_client
 
 from northstar.use.api.access import FILE, Access
 from northstar.use.explain.recorded import record_queries
-from tests.use.api.conftest import serving_api
+from tests.use.api.conftest import address_of, serving_api
 from tests.use.mcp.conftest import connected
 
 
 @pytest.fixture(scope="module")
 def address(built):
-    with serving_api(built) as address:
-        yield f"{address}/mcp"
+    with serving_api(built) as server:
+        yield f"{address_of(server)}/mcp"
     (built.home / FILE).unlink(missing_ok=True)
 
 
@@ -53,7 +53,7 @@ def call(tool="status", **arguments):
 
 def test_nobody_is_let_in_without_a_valid_token(address, access, caplog):
     headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
-    link = access.add_link("/v1/status", "metrics")
+    link = access.add_link("/v1/status", [], "metrics")
     with httpx2.Client(headers=headers, timeout=60) as client:
         for url, more in (
             (address, {}), (address, {"Authorization": "Bearer northstar_00000000_x"}), (address, {"Authorization": "Basic abc"}),

@@ -97,7 +97,7 @@ def test_a_panel_that_cannot_be_drawn_leaves_the_others_alone(built, monkeypatch
 def test_lines_are_the_values_of_the_marts(painter, built):
     figure = painter.draw({"kind": "line", "metrics": ["mrr"]}, "all", "month", 0, "country")
     for trace in figure.data:
-        if "so far" not in trace.name:
+        if "so far" not in trace.name and trace.name != "marks":
             expected = rows(built, "select value from metric_values where metric_id = 'mrr' and grain = 'month' and application = 'all' "
                                    "and segment = 'country' and segment_value = %s and is_complete order by period_start", trace.name)  # fmt: skip
             assert [float(r["value"]) for r in expected] == list(trace.y)

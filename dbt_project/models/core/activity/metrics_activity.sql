@@ -5,7 +5,7 @@
     lags=['1 month'], open_changes=true,
     meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
-{% set begun_days = 'ceil(extract(epoch from least(period_end, ' ~ as_of() ~ ') - period_start) / 86400)' %}
+{% set begun_days = days_begun('period_start', 'least(period_end, ' ~ as_of() ~ ')') %}
 
 with active as (
     select * from {{ ref('active_by_period') }}

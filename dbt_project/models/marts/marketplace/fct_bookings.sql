@@ -4,6 +4,7 @@
     materialized='incremental', unique_key='booking_id', affected_by=['booking_id'],
     scope_of={'stg_fx_rates': rated_rows('stg_bookings', 'related.requested_at')},
     touches=['requested_at', 'confirmed_at', 'completed_at', 'cancelled_at'],
+    meta={'lookups': [['student_id'], ['tutor_id']]},
     indexes=[{'columns': ['booking_id'], 'unique': true}, {'columns': ['requested_at']}]
 ) }}
 

@@ -2,7 +2,7 @@
 {{ config(
     time_dependent=false, materialized='incremental', unique_key='charge_id', affected_by=['charge_id'],
     scope_of={'stg_fx_rates': rated_rows('stg_charges', 'related.created_at')},
-    touches=['created_at'],
+    touches=['created_at'], meta={'lookups': [['account_id']]},
     ordered_by=['created_at'], indexes=[{'columns': ['charge_id'], 'unique': true}, {'columns': ['created_at']}]
 ) }}
 

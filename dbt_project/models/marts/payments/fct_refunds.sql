@@ -5,7 +5,7 @@
         'stg_charges': {'through': 'stg_refunds', 'on': 'charge_id'},
         'stg_fx_rates': rated_rows('stg_refunds', 'related.created_at'),
     },
-    touches=['created_at'], indexes=[{'columns': ['refund_id'], 'unique': true}]
+    touches=['created_at'], meta={'lookups': [['account_id']]}, indexes=[{'columns': ['refund_id'], 'unique': true}]
 ) }}
 
 with refunds as (

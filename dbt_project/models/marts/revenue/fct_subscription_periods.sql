@@ -3,7 +3,7 @@
 {% set until = 'counted_to' if days else 'valid_to' %}
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['subscription_item_id', 'valid_from'],
-    affected_by=['account_id'], touches=['valid_from'],
+    affected_by=['account_id'], touches=['valid_from'], meta={'lookups': [['account_id']]},
     ordered_by=['account_id'], indexes=[{'columns': ['subscription_item_id', 'valid_from'], 'unique': true}, {'columns': ['account_id']}]
 ) }}
 

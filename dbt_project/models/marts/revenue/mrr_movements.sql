@@ -2,7 +2,7 @@
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'account_id', 'movement_date', 'movement_type'], affected_by=['account_id'],
-    touches=['movement_date'],
+    touches=['movement_date'], meta={'lookups': [['account_id']]},
     ordered_by=['account_id'], indexes=[{'columns': ['account_id']}]
 ) }}
 

@@ -3,7 +3,7 @@
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'account_id', 'transferred_on'], affected_by=['account_id'],
-    touches=['transferred_on'],
+    touches=['transferred_on'], meta={'lookups': [['account_id']]},
     ordered_by=['account_id'], indexes=[{'columns': ['account_id']}]
 ) }}
 

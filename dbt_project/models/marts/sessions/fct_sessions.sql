@@ -1,7 +1,7 @@
 -- Grain: application, session_id. Sessions, each from its first event to its last, in the channel and country of the first.
 {{ config(
     tags=['wide'], time_dependent=false, materialized='incremental', unique_key=['application', 'session_id'],
-    affected_by=['application', 'session_id'], touches=['started_at'],
+    affected_by=['application', 'session_id'], touches=['started_at'], meta={'lookups': [['account_id']]},
     ordered_by=['started_at'], indexes=[{'columns': ['application', 'session_id'], 'unique': true}, {'columns': ['started_at']}]
 ) }}
 {% set in_order = ['occurred_at', by_bytes('event_id')] %}

@@ -3,6 +3,7 @@
 {{ config(
     materialized='incremental', unique_key='ticket_id', affected_by=['ticket_id'], scope_of={'ticket_transitions': false},
     touches=['created_at', 'first_response_at', 'first_escalated_at', 'resolved_at'],
+    meta={'lookups': [['account_id']]},
     indexes=[{'columns': ['ticket_id'], 'unique': true}, {'columns': ['created_at']}]
 ) }}
 

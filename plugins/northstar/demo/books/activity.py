@@ -3,7 +3,6 @@
 from fractions import Fraction
 
 from northstar.demo.books.ledger import BookRow, Ledger, properties
-from northstar.demo.books.times import next_month
 
 
 def reckon(ledger: Ledger) -> None:
@@ -42,7 +41,7 @@ def _active_accounts(ledger: Ledger) -> None:
 def _user_retention(ledger: Ledger) -> None:
     """User retention and churn: of those active in their own application in a month, who was active there in the next."""
     for (month, application, segment, value), members in ledger.groups_of("own_mau"):
-        later, place = next_month(month), (application, segment, value)
+        later, place = ledger.next_month(month), (application, segment, value)
         if later < ledger.as_of:
             stayed, total = len(members & ledger.sets.get(("own_mau", later, *place), set())), len(members)
             ledger.results["user_retention_rate", later, *place] = (Fraction(stayed), Fraction(total))

@@ -5,7 +5,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from northstar.demo.books.ledger import BookRow, Ledger
-from northstar.demo.books.times import hour_of, month_of
+from northstar.demo.books.times import hour_of
 
 JUDGEMENTS = {
     "ai_satisfaction_rate": "user_satisfied", "ai_relevance_rate": "is_relevant", "ai_accuracy_rate": "is_accurate",
@@ -40,6 +40,6 @@ def _busiest_hours(ledger: Ledger) -> None:
             messages[application, hour_of(message["sent_at"])] += 1
     peaks: dict[tuple[datetime, str], int] = defaultdict(int)
     for (application, hour), number in messages.items():
-        peaks[month_of(hour), application] = max(number, peaks[month_of(hour), application])
+        peaks[ledger.month_of(hour), application] = max(number, peaks[ledger.month_of(hour), application])
     for (month, application), number in peaks.items():
         ledger.results["peak_messages_per_hour", month, application, "", ""] = (Fraction(number), None)

@@ -5,7 +5,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from northstar.demo.books.ledger import BookRow, Ledger, Scope, properties
-from northstar.demo.books.times import SEVEN_DAYS, midnight, month_of, next_month
+from northstar.demo.books.times import SEVEN_DAYS
 
 THRESHOLDS = (1000, 5000, 10000)
 
@@ -43,11 +43,14 @@ def _earnings(ledger: Ledger) -> None:
     earnings: dict[tuple[str, str, datetime], Fraction] = defaultdict(Fraction)
     for row in ledger.rows["creator_earnings"]:
         home = ledger.accounts.get(row["creator_id"])
-        application, month = home["application"] if home else row["application"], month_of(midnight(row["earned_on"]))
+        application, month = (
+            home["application"] if home else row["application"],
+            ledger.month_of(ledger.midnight(row["earned_on"])),
+        )
         amount = ledger.money(row["amount"], row["currency"], row["earned_on"])
         earnings[row["creator_id"], application, month] += amount
     for (who, application, month), amount in earnings.items():
-        later = next_month(month)
+        later = ledger.next_month(month)
         if amount > 0:
             ledger.member("earning", month, application, who)
         if amount > 0 and later < ledger.as_of:

@@ -5,7 +5,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from northstar.demo.books.ledger import BookRow, Ledger
-from northstar.demo.books.times import DAY, midnight, seconds
+from northstar.demo.books.times import DAY, seconds
 
 
 def reckon(ledger: Ledger) -> None:
@@ -105,11 +105,11 @@ def _sprints(ledger: Ledger) -> None:
             sprints[row["application"], row["sprint"]].append(row)
     for (application, _), items in sprints.items():
         last_day = max(i["sprint_ends_on"] for i in items)
-        over = midnight(last_day + DAY)
+        over = ledger.midnight(last_day + DAY)
         if over <= ledger.as_of:
             done = [i for i in items if i["completed_at"] and i["completed_at"] < over]
             points = sum((Fraction(str(i["story_points"] or 0)) for i in done), Fraction(0))
-            ledger.add("development_velocity", midnight(last_day), application, points, 1)
+            ledger.add("development_velocity", ledger.midnight(last_day), application, points, 1)
 
 
 def _pull_request(ledger: Ledger, row: BookRow) -> None:

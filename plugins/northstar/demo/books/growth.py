@@ -3,7 +3,6 @@
 from fractions import Fraction
 
 from northstar.demo.books.ledger import Ledger
-from northstar.demo.books.times import next_month
 
 GROWTH = {
     "mrr": "mrr_growth_rate", "registered_accounts": "registration_growth_rate", "mau": "mau_growth_rate",
@@ -14,7 +13,7 @@ GROWTH = {
 def reckon(ledger: Ledger) -> None:
     """Growth of revenue, of accounts, of their use, of new creators."""
     for (metric, month, application, segment, _), (value, _) in list(ledger.results.items()):
-        later = next_month(month)
+        later = ledger.next_month(month)
         if metric in GROWTH and segment == "" and later < ledger.as_of:
             later_value, _ = ledger.results.get((metric, later, application, "", ""), (Fraction(0), None))
             ledger.results[GROWTH[metric], later, application, "", ""] = (later_value - value, value)

@@ -14,7 +14,6 @@ import pandas as pd
 from northstar.base.settings import Rules
 from northstar.contract import entities
 from northstar.demo.books.arithmetic import percentile, rounded
-from northstar.demo.books.times import midnight, month_of, next_month
 
 # currencies whose minor unit has not two decimal digits, and how many it has
 EXPONENTS = {"JPY": 0, "KWD": 3}
@@ -68,7 +67,7 @@ class Ledger:
             row = dict(zip(names, cells, strict=True))
             own = row[own_time]
             if isinstance(own, date) and not isinstance(own, datetime):
-                own = midnight(own)
+                own = self.midnight(own)
             if own >= self.as_of or row.get("consent") is False:
                 continue
             for later in later_times:
@@ -79,13 +78,37 @@ class Ledger:
         return rows
 
     def _months(self) -> list[tuple[datetime, datetime]]:
-        first = min(_first_time(name, rows) for name, rows in self.rows.items() if rows and name != "fx_rates")
-        months, start = [], datetime(first.year, first.month, 1, tzinfo=UTC)
+        first = min(self._first_time(name, rows) for name, rows in self.rows.items() if rows and name != "fx_rates")
+        months, start = [], self.month_of(first)
         while start < self.as_of:
-            end = next_month(start)
+            end = self.next_month(start)
             months.append((start, end))
             start = end
         return months
+
+    def _first_time(self, name: str, rows: list[BookRow]) -> datetime:
+        times = (r[entities()[name].own_time] for r in rows)
+        return min(t if isinstance(t, datetime) else self.midnight(t) for t in times)
+
+    # days and months by the company's clock; instants stay in UTC, since two times of one zone are subtracted by what their clocks show
+
+    def day_of(self, when: datetime) -> date:
+        """The company's day that a moment is in."""
+        return when.astimezone(self.rules.calendar.zone).date()
+
+    def midnight(self, day: date) -> datetime:
+        """The moment when a day begins."""
+        return datetime(day.year, day.month, day.day, tzinfo=self.rules.calendar.zone).astimezone(UTC)
+
+    def month_of(self, when: datetime) -> datetime:
+        """The moment when the month of a moment began."""
+        return self.midnight(self.day_of(when).replace(day=1))
+
+    def next_month(self, month: datetime, number: int = 1) -> datetime:
+        """The moment when the month after a month begins, or one that many months later."""
+        first = self.day_of(month)
+        months = first.year * 12 + first.month - 1 + number
+        return self.midnight(date(months // 12, months % 12 + 1, 1))
 
     @cached_property
     def activity(self) -> dict[str, list[BookRow]]:
@@ -100,7 +123,7 @@ class Ledger:
 
     def scopes(self, when: datetime, application: str, segments: Segments | None) -> Iterator[Scope]:
         """The scopes that an entry counts for."""
-        month = month_of(when)
+        month = self.month_of(when)
         for name in (application, "all"):
             yield month, name, "", ""
             for segment, value in (segments or {}).items():
@@ -135,7 +158,7 @@ class Ledger:
     ) -> None:
         """Add to one segment of a metric's month only: for such a metric the whole is not the sum of its segments."""
         for name in (application, "all"):
-            line = self.sums[metric, month_of(when), name, segment, value]
+            line = self.sums[metric, self.month_of(when), name, segment, value]
             line[0], line[1] = line[0] + numerator, line[1] + denominator
 
     def member(
@@ -250,8 +273,3 @@ def _cells(column: pd.Series) -> list[object]:
     if not missing.any():
         return values
     return [None if is_missing else value for value, is_missing in zip(values, missing, strict=True)]
-
-
-def _first_time(name: str, rows: list[BookRow]) -> datetime:
-    times = (r[entities()[name].own_time] for r in rows)
-    return min(t if isinstance(t, datetime) else midnight(t) for t in times)

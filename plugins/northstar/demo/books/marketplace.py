@@ -29,7 +29,7 @@ def reckon(ledger: Ledger) -> None:
 
 def _booking(ledger: Ledger, row: BookRow, messages: int, is_reviewed: bool) -> None:
     application, country = row["application"], {"country": row["country"]}
-    price = ledger.money(row["price_amount"], row["currency"], row["requested_at"].date())
+    price = ledger.money(row["price_amount"], row["currency"], ledger.day_of(row["requested_at"]))
     requested_at, confirmed_at, completed_at = row["requested_at"], row["confirmed_at"], row["completed_at"]
     ledger.add("bookings", requested_at, application, 1, None, country)
     ledger.add("booking_conversion_rate", requested_at, application, int(bool(confirmed_at)), 1)

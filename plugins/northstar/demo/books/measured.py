@@ -11,7 +11,6 @@ from northstar.demo.books.ledger import BookRow, Ledger
 from northstar.demo.books.revenue import has_mrr
 from northstar.demo.books.support import ends_of
 from northstar.demo.books.targets import WINDOWS
-from northstar.demo.books.times import midnight, month_of
 
 ACTIVATING = ("feature.used", "tool.invoked", "booking.requested")
 RETENTION = ("retention_d1", "retention_d7", "retention_d30", "retention_d90")
@@ -26,7 +25,8 @@ def leave_out_unmeasured(ledger: Ledger) -> None:
     ledger.results = {
         key: line
         for key, line in ledger.results.items()
-        if key[0] not in named or ((begin := begins.get((key[0], key[2]))) is not None and month_of(begin) <= key[1])
+        if key[0] not in named
+        or ((begin := begins.get((key[0], key[2]))) is not None and ledger.month_of(begin) <= key[1])
     }
 
 
@@ -60,7 +60,7 @@ def _needs(ledger: Ledger) -> Iterator[tuple[tuple[str, ...], list[list[Sighting
     def of(entity: str, time: str, *filled: str, **wanted: object) -> list[Sighting]:
         """Rows in which columns are filled, and others have the wanted value or one of them."""
         return [
-            (r["application"], r[time] if isinstance(r[time], datetime) else midnight(r[time]))
+            (r["application"], r[time] if isinstance(r[time], datetime) else ledger.midnight(r[time]))
             for r in rows[entity]
             if all(r[c] is not None for c in filled)
             and all(r[c] in v if isinstance(v, tuple) else r[c] == v for c, v in wanted.items())
@@ -71,7 +71,10 @@ def _needs(ledger: Ledger) -> Iterator[tuple[tuple[str, ...], list[list[Sighting
     ) -> list[Sighting]:
         """Rows in the application of their account, of the known ones."""
         return [
-            (accounts[r[account]]["application"], r[time] if isinstance(r[time], datetime) else midnight(r[time]))
+            (
+                accounts[r[account]]["application"],
+                r[time] if isinstance(r[time], datetime) else ledger.midnight(r[time]),
+            )
             for r in given
             if r[account] in accounts and (kind is None or accounts[r[account]]["account_type"] == kind)
         ]
@@ -169,7 +172,7 @@ def _needs(ledger: Ledger) -> Iterator[tuple[tuple[str, ...], list[list[Sighting
     ]  # fmt: skip
     yield ("creator_feature_adoption_rate",), [creators, at_home(named("feature.used"), "occurred_at", kind="creator")]
     earned = at_home(rows["creator_earnings"], "earned_on", "creator_id") + [
-        (r["application"], midnight(r["earned_on"]))
+        (r["application"], ledger.midnight(r["earned_on"]))
         for r in rows["creator_earnings"]
         if r["creator_id"] not in accounts
     ]

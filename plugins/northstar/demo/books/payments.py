@@ -17,7 +17,7 @@ def reckon(ledger: Ledger) -> None:
 
 def _charge(ledger: Ledger, charge: BookRow) -> None:
     when, application, country = charge["created_at"], charge["application"], {"country": charge["country"]}
-    amount = ledger.money(charge["amount"], charge["currency"], when.date())
+    amount = ledger.money(charge["amount"], charge["currency"], ledger.day_of(when))
     is_paid, is_failed = charge["status"] == "succeeded", charge["status"] == "failed"
     if is_paid:
         ledger.add("cash_collected", when, application, amount, None, country)
@@ -35,7 +35,7 @@ def _refunds(ledger: Ledger) -> None:
         if refund["status"] == "succeeded":
             charge = charges.get(refund["charge_id"], {})
             when = refund["created_at"]
-            amount = ledger.money(refund["amount"], refund["currency"], when.date())
+            amount = ledger.money(refund["amount"], refund["currency"], ledger.day_of(when))
             application, country = charge.get("application") or refund["application"], charge.get("country")
             ledger.add("cash_collected", when, application, -amount, None, {"country": country})
             ledger.add("refund_rate", when, application, amount, 0, {"country": country})

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from northstar.demo.books.arithmetic import percentile
 from northstar.demo.books.ledger import BookRow, Key, Ledger
-from northstar.demo.books.times import hour_of, month_of
+from northstar.demo.books.times import hour_of
 
 PAGE_TIMES = {"page_load_time": "page_load_ms", "lcp": "lcp_ms", "tti": "tti_ms"}
 
@@ -54,7 +54,7 @@ def _busiest_hours(ledger: Ledger) -> None:
                 )
     busiest: dict[tuple[datetime, str], tuple[datetime, list[Fraction | None]]] = {}
     for (hour, name), values in hours.items():
-        place = (month_of(hour), name)
+        place = (ledger.month_of(hour), name)
         best = busiest.get(place)
         if best is None or (-len(values), hour) < (-len(best[1]), best[0]):
             busiest[place] = (hour, values)
@@ -79,6 +79,6 @@ def _peak_users(ledger: Ledger) -> None:
     peaks: dict[Key, int] = {}
     for row in ledger.rows["resource_samples"]:
         for name in (row["application"], "all"):
-            key = ("peak_concurrent_users", month_of(row["sampled_at"]), name, "", "")
+            key = ("peak_concurrent_users", ledger.month_of(row["sampled_at"]), name, "", "")
             peaks[key] = max(peaks.get(key, 0), row["concurrent_users"])
     ledger.results |= {key: (Fraction(value), None) for key, value in peaks.items()}

@@ -51,15 +51,15 @@ def _returns(ledger: Ledger, account: BookRow) -> None:
     """The days after an account's first on which it came back, while the account existed."""
     born, application, deleted_at = account["created_at"], account["application"], account["deleted_at"]
     days = {
-        e["occurred_at"].date()
+        ledger.day_of(e["occurred_at"])
         for e in ledger.activity.get(account["account_id"], [])
         if not e["event_name"].endswith("_failed") and (not deleted_at or e["occurred_at"] < deleted_at)
     }
     for number in (1, 7, 30, 90):
-        has_returned = born.date() + timedelta(days=number) in days
+        has_returned = ledger.day_of(born) + timedelta(days=number) in days
         ledger.add(f"retention_d{number}", born, application, int(has_returned), 1, _cohort(account))
     if account["account_type"] in ("student", "tutor"):
-        stayed = any(day >= born.date() + THIRTY_DAYS for day in days)
+        stayed = any(day >= ledger.day_of(born) + THIRTY_DAYS for day in days)
         ledger.add(f"{account['account_type']}_retention_30d", born, application, int(stayed), 1)
 
 

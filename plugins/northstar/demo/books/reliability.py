@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from northstar.demo.books.ledger import Ledger
-from northstar.demo.books.times import month_of, next_month, seconds
+from northstar.demo.books.times import seconds
 
 ATTEMPTS = {"setup": "integration_success_rate", "call": "integration_call_success_rate"}
 
@@ -39,7 +39,7 @@ def _uptime_by_time(ledger: Ledger) -> None:
         ends = [since for since, _ in states[1:]] + [ledger.as_of]
         for (since, is_up), until in zip(states, ends, strict=True):
             while is_up is not None and since < until:
-                end = min(until, next_month(month_of(since)))
+                end = min(until, ledger.next_month(ledger.month_of(since)))
                 span = seconds(end - since)
                 ledger.add("uptime_by_time", since, application, span * int(is_up), span, {"service": service})
                 since = end

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from northstar.demo.books.ledger import BookRow, Ledger, minor_units, of_application
-from northstar.demo.books.times import DAY, midnight
+from northstar.demo.books.times import DAY
 
 MOVEMENTS = ("new", "expansion", "contraction", "churned", "reactivation")
 PER_MONTH = {"month": Fraction(1), "year": Fraction(1, 12), "week": Fraction(52, 12), "day": Fraction(365, 12)}
@@ -43,7 +43,8 @@ def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
     for key, rows in rows_by_account.items():
         bridged = _renewal_gaps(ledger, rows)
         spells = [
-            (row, row["valid_from"].date(), None if end is None else bridged.get(end, end).date()) for row, end in rows
+            (row, ledger.day_of(row["valid_from"]), None if end is None else ledger.day_of(bridged.get(end, end)))
+            for row, end in rows
         ]
         held = [
             Holding(begins, ends, _monthly(row), row) for row, begins, ends in spells if ends is None or ends > begins
@@ -130,7 +131,7 @@ def _tier(ledger: Ledger, account_holdings: list[Holding], day: date) -> str | N
 
 
 def _movements(ledger: Ledger, application: str, account: str, account_holdings: list[Holding]) -> None:
-    last = (ledger.as_of - timedelta(microseconds=1)).date()
+    last = ledger.day_of(ledger.as_of - timedelta(microseconds=1))
     days = (
         {h.begins for h in account_holdings}
         | {h.ends for h in account_holdings if h.ends}
@@ -150,10 +151,10 @@ def _movements(ledger: Ledger, application: str, account: str, account_holdings:
         tier = _tier(ledger, earlier_holdings, day - DAY) if kind == "churned" else _tier(ledger, later_holdings, day)
         has_history = True
         if kind == "new":
-            ledger.add("new_accounts", midnight(day), application, 1)
+            ledger.add("new_accounts", ledger.midnight(day), application, 1)
         if amount:
             segments = {"plan_tier": tier, "country": country}
-            ledger.add(f"{kind}_mrr", midnight(day), application, amount, None, segments)
+            ledger.add(f"{kind}_mrr", ledger.midnight(day), application, amount, None, segments)
 
 
 def _rate_days(ledger: Ledger, account_holdings: list[Holding], last: date) -> set[date]:
@@ -183,8 +184,8 @@ def _month_ends(ledger: Ledger, application: str, account: str, account_holdings
     country, kind = holder.get("country"), holder.get("account_type")
     home_country = of_application(ledger.rules.home_country, application)
     for start, end in ledger.months:
-        closing_day = (min(end, ledger.as_of) - timedelta(microseconds=1)).date()
-        opening_day = start.date() - DAY
+        closing_day = ledger.day_of(min(end, ledger.as_of) - timedelta(microseconds=1))
+        opening_day = ledger.day_of(start) - DAY
         opening_holdings, closing_holdings = (
             _active_holdings(account_holdings, opening_day),
             _active_holdings(account_holdings, closing_day),

@@ -6,7 +6,6 @@ from datetime import date
 from fractions import Fraction
 
 from northstar.demo.books.ledger import Key, Ledger
-from northstar.demo.books.times import midnight
 
 CODE_QUALITY = {
     "test_coverage": "test_coverage_percent", "code_duplication": "duplication_percent",
@@ -20,14 +19,14 @@ SHARES = {"test_coverage", "code_duplication", "technical_debt_ratio"}
 def reckon(ledger: Ledger) -> None:
     """Downloads, community figures, code quality."""
     for row in ledger.rows["package_downloads"]:
-        when, package = midnight(row["downloaded_on"]), {"package": row["package"]}
+        when, package = ledger.midnight(row["downloaded_on"]), {"package": row["package"]}
         ledger.add("package_downloads", when, row["application"], row["downloads"], None, package)
     newest_values: dict[Key, list[Fraction]] = defaultdict(list)
     for (metric, application, component), snapshots in _snapshots(ledger).items():
         snapshots.sort()
         days = [day for day, _ in snapshots]
         for start, end in ledger.months:
-            place = bisect_left(days, end.date())
+            place = bisect_left(days, ledger.day_of(end))
             if place:
                 for name in (application, "all"):
                     if component is not None:

@@ -1,13 +1,14 @@
 """Targets: the share of the due monthly targets that were met."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from calendar import monthrange
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import TypedDict
 
 from northstar.demo.books.ledger import Ledger, Scope
 from northstar.demo.books.seeds import read_seed
-from northstar.demo.books.times import DAY, SEVEN_DAYS, next_month
+from northstar.demo.books.times import DAY
 
 # the windows of metrics: how many days after its end a period is complete
 WINDOWS = {
@@ -52,7 +53,7 @@ def reckon(ledger: Ledger) -> None:
         name = target["application"]
         is_judged = target["currency"] in (None, ledger.rules.reporting_currency)
         if is_judged and target["grain"] == "month" and name in {key[2] for key in ledger.results}:
-            _judge(ledger, target, catalogue[target["metric_id"]], _due(target["due"], first_days.get(name)))
+            _judge(ledger, target, catalogue[target["metric_id"]], _due(ledger, target["due"], first_days.get(name)))
 
 
 def _judge(ledger: Ledger, target: Target, metric: Metric, due: datetime | None) -> None:
@@ -91,19 +92,19 @@ def _published(ledger: Ledger, metric: Metric, scope: Scope) -> Fraction | None:
     return ledger.rounded(value) if metric["unit"] == "money" else value
 
 
-def _due(text: str | None, first_day: datetime | None) -> datetime | None:
+def _due(ledger: Ledger, text: str | None, first_day: datetime | None) -> datetime | None:
     """The moment from which a target is due; None where there is none yet."""
     if text is None:
         return datetime.min.replace(tzinfo=UTC)
     unit, _, amount = text.partition(" ")
     if first_day is None or unit not in ("month", "week"):
         return None
-    day = first_day.replace(hour=0, minute=0, second=0, microsecond=0)
+    day = ledger.day_of(first_day)
     if unit == "week":
-        return day + int(amount) * SEVEN_DAYS
+        return ledger.midnight(day + int(amount) * 7 * DAY)
     number = day.year * 12 + day.month - 1 + int(amount)
-    month = datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
-    return month.replace(day=min(day.day, (next_month(month) - DAY).day))
+    last_day = monthrange(number // 12, number % 12 + 1)[1]
+    return ledger.midnight(date(number // 12, number % 12 + 1, min(day.day, last_day)))
 
 
 def _is_met(target: Target, value: Fraction, history: list[Fraction]) -> bool | None:

@@ -3,7 +3,6 @@
 from fractions import Fraction
 
 from northstar.demo.books.ledger import Ledger, Scope, of_application
-from northstar.demo.books.times import midnight
 
 
 def reckon(ledger: Ledger) -> None:
@@ -13,7 +12,7 @@ def reckon(ledger: Ledger) -> None:
         ledger.results["ltv_cac_ratio", *scope] = (ltv[scope], cac[scope])
     for metric, values_by_scope in (("ltv_growth_rate", ltv), ("cac_change_rate", cac)):
         for (month, application, segment, value), current in values_by_scope.items():
-            year_before = values_by_scope.get((month.replace(year=month.year - 1), application, segment, value))
+            year_before = values_by_scope.get((ledger.next_month(month, -12), application, segment, value))
             if segment == "" and year_before:
                 ledger.results[metric, month, application, "", ""] = (current - year_before, year_before)
     for scope, cost in cac.items():
@@ -55,7 +54,9 @@ def _acquisition_costs(ledger: Ledger) -> dict[Scope, Fraction]:
     """Enter acquisition costs, the marketing spend over the accounts that began to pay; returns the published values where there is one."""
     for row in ledger.rows["marketing_spend"]:
         amount = ledger.money(row["amount"], row["currency"], row["spend_date"])
-        ledger.add("spend", midnight(row["spend_date"]), row["application"], amount, None, {"channel": row["channel"]})
+        ledger.add(
+            "spend", ledger.midnight(row["spend_date"]), row["application"], amount, None, {"channel": row["channel"]}
+        )
     values: dict[Scope, Fraction] = {}
     for scope in ledger.scopes_of("spend"):
         spend = ledger.total("spend", scope)

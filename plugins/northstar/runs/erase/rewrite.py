@@ -38,7 +38,7 @@ def rewrite(settings: Settings, changed_tables: Collection[str], progress: Progr
         tables = fetch_all_as(Table, connection.execute(
             "select n.nspname as schema, c.relname as table from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
             "where c.relkind = 'r' and n.nspname = any(%(schemas)s) and (exists (select 1 from pg_attribute as a where a.attrelid = c.oid "
-            "and a.attname = any(%(columns)s)) or (n.nspname, c.relname) in (('staging', '_replaced'), ('quarantine', 'rows'), ('marts', 'open_alerts')) "
+            "and a.attname = any(%(columns)s)) or (n.nspname, c.relname) in (('staging', '_replaced'), ('quarantine', 'rows'), ('marts', 'open_alerts'), ('marts', 'recorded_marks')) "
             "or (n.nspname = 'audit' and c.relname != all(%(kept)s)) or n.nspname || '.' || c.relname = any(%(changed)s)) order by 1, 2",
             {
                 "schemas": list(SCHEMAS),

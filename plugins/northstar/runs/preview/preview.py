@@ -10,10 +10,12 @@ find_rows           the accounts or rows behind the largest differences
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC
 from decimal import Decimal
 
 from pydantic import Field
 
+from northstar.base.clock import show_utc
 from northstar.base.config_files import Section, read_config_file
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
@@ -36,7 +38,7 @@ from northstar.use.explain.rows import Cell
 from northstar.use.lineage.readers import find_readers, read_catalogue
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.past import SETTING as PAST_SETTING
-from northstar.warehouse.rows import Connection, Row
+from northstar.warehouse.rows import Connection, Row, fetch_one
 
 EXPLAINED = 5
 ROWS = 5
@@ -132,7 +134,7 @@ def preview(
     """
     with db.translate_driver_errors(settings), build_beside(settings, against, select, progress) as scratch:
         result = Preview(
-            scratch.base["published_version"], scratch.base["as_of"].isoformat(),
+            scratch.base["published_version"], scratch.base["as_of"].astimezone(UTC).isoformat(),
             {name: sorted(causes) for name, causes in sorted(scratch.changed.items())}, sorted(scratch.built),
         )  # fmt: skip
         if scratch.built or scratch.removed or scratch.is_against_older:
@@ -179,7 +181,7 @@ def _compare(connection: Connection, scratch: Scratch, result: Preview) -> None:
 def _unknown(scratch: Scratch, unknown: list[str]) -> str:
     newest = scratch.version["published_version"]
     told = (
-        f"version {scratch.base['published_version']} is of {scratch.base['as_of']:%Y-%m-%d %H:%M} and compared with what version {newest} would be: "
+        f"version {scratch.base['published_version']} is of {show_utc(scratch.base['as_of'])} and compared with what version {newest} would be: "
         "what landed or changed between the two differs too, and core no longer has the rows behind the differences"
     )
     if scratch.base_manifest is None:
@@ -191,6 +193,12 @@ def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> 
     """The accounts or rows that add something else to a value's numerator or denominator than before."""
     cell = Cell(value["grain"], value["period_start"], value["application"], value["segment"], value["segment_value"])
     as_of = scratch.version["as_of"]
+    period = "(select from {}.dim_periods where grain = %(grain)s and period_start = %(period_start)s)"
+    is_in_both = (
+        f"select exists {period.format('marts')} and exists {period.format(scratch.schema_of('dim_periods'))} as yes"
+    )
+    if not fetch_one(connection.execute(is_in_both, dict(value)))["yes"]:
+        return [RowsBehind(value, "value", "", 0, [], "since only one of the two versions has this period")]
     old = Library(dict(scratch.old.compiled), as_of)
     new = Library({**scratch.old.compiled, **scratch.compiled}, as_of)
     reader = DirectReader(connection)

@@ -31,6 +31,7 @@ from northstar.build.differences import (
     CATALOGUE,
     DEFINITION,
     SETTING,
+    TIME_ZONE,
     Causes,
     Code,
     RuleValues,
@@ -38,6 +39,7 @@ from northstar.build.differences import (
     certificate_rules,
     changed_rules,
     is_same_sql,
+    keeps_rows,
     read_code,
     rule_values,
 )
@@ -196,6 +198,8 @@ def _changed(
         elif node["resource_type"] == "seed":
             if before["checksum"] != node["checksum"]:
                 changed[node["name"]] = frozenset({SETTING if node["name"] in own_seeds else DEFINITION})
+        elif TIME_ZONE in rules_with_another_value and keeps_rows(node):
+            changed[node["name"]] = frozenset({SETTING})
         elif causes := causes_of(node, old.manifest, new, rules_with_another_value):
             suspects[node["name"]] = causes
     changed |= _withholding(old.manifest, new, old.rules, rules)
@@ -344,7 +348,7 @@ def _give_way(settings: Settings, version: Row) -> Iterator[list[Handle]]:
     Raises NorthstarError if that has happened.
     """
     is_over, has_yielded = threading.Event(), threading.Event()
-    with reuse_connections(None) as handles:
+    with reuse_connections(None, settings.rules.reporting_time_zone) as handles:
 
         def watch() -> None:
             with db.connect(settings, "transformer", autocommit=True) as connection:

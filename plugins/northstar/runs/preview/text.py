@@ -12,6 +12,8 @@ from northstar.use.explain.text import format_number, plain
 from northstar.use.last_preview import KeptPreview
 from northstar.warehouse.rows import Row
 
+# a time zone changes what every model means
+SHOWN_CAUSES = 12
 SHOWN_METRICS = 20
 
 
@@ -97,7 +99,11 @@ def _headline(preview: Preview) -> str:
     values = sum(m.counts["values"] for m in preview.metrics)
     metrics = f"{_counted(preview.metrics, 'metric')} ({values:,} value{'' if values == 1 else 's'})"
     differing = f"{metrics} and {_counted(preview.marts, 'mart')}" if preview.marts else metrics
-    causes = ", ".join(f"{name} ({_words(causes)})" for name, causes in preview.changed.items())
+    named = [f"{name} ({_words(causes)})" for name, causes in preview.changed.items()]
+    if len(named) > SHOWN_CAUSES:
+        others = sorted({cause for causes in list(preview.changed.values())[SHOWN_CAUSES:] for cause in causes})
+        named[SHOWN_CAUSES:] = [f"and {len(named) - SHOWN_CAUSES:,} others ({_words(others)})"]
+    causes = ", ".join(named)
     if preview.cannot_tell:
         changed = f"; compiled to other SQL now: {causes}" if causes else ""
         return f"{differing} differ from {beside}{changed}"

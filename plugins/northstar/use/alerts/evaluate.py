@@ -12,6 +12,7 @@ from typing import NotRequired, TypedDict, cast
 
 from psycopg.types.json import Jsonb
 
+from northstar.base.clock import show_utc
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_value
 from northstar.base.progress import Progress
@@ -332,8 +333,8 @@ def _describe_alert(settings: Settings, channels: Channels, marts: Marts, addres
     if notice["also"]:
         lines.append(f"  of the same cause: {notice['also']}")
     lines.append(
-        f"  since {notice['since']:%Y-%m-%d %H:%M} UTC"
-        + (f", closed {notice['closed_at']:%Y-%m-%d %H:%M} UTC" if notice["closed_at"] else "")
+        f"  since {show_utc(notice['since'])}"
+        + (f", closed {show_utc(notice['closed_at'])}" if notice["closed_at"] else "")
     )
     part = notice["contributes"]
     if notice["rule"] in ("target", "satisfaction_falls") and not notice["segment"] and notice["event"] != "closed":

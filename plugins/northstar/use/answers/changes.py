@@ -3,6 +3,7 @@
 from northstar.use.answers.metrics import resolve_metric
 from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
+from northstar.use.answers.require import require_application, require_limit
 from northstar.use.answers.shapes import ChangeList, RestatedMetric, Restatement, RestatementList, VersionChange
 from northstar.use.marts import Metric
 from northstar.use.words import restatement_reasons
@@ -22,8 +23,9 @@ def list_restatements(
 ) -> RestatementList:
     """Published values that a later version changed, newest first. since_version: only those that later versions than that one changed. Raises Refused."""
     reading.require("metrics")
-    if not 1 <= limit <= MOST_RESTATEMENTS:
-        raise Refused("bad_request", f"limit: give 1 to {MOST_RESTATEMENTS:,}")
+    require_limit(limit, MOST_RESTATEMENTS)
+    if application:
+        require_application(reading, application)
     rows = reading.rows(
         "select r.*, o.rules ->> 'reporting_currency' as old_currency, n.rules ->> 'reporting_currency' as new_currency from metric_restatements as r "
         "left join certificates as o on r.old_version = o.published_version left join certificates as n on r.new_version = n.published_version "

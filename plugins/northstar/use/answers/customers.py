@@ -2,7 +2,9 @@
 
 from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
+from northstar.use.answers.require import require_application, require_limit
 from northstar.use.answers.shapes import Customer, CustomerList
+from northstar.use.customers import NOT_ERASED
 
 CUSTOMERS, MOST_CUSTOMERS = 100, 5_000
 
@@ -12,14 +14,13 @@ def list_customers(
 ) -> CustomerList:
     """Accounts with their MRR at the end of the newest month, the largest first; one account, or those of a country or an application.
 
+    Erased people are not among them.
+
     Needs the scope `customers`. Raises Refused.
     """
     reading.require("customers")
-    if not 1 <= limit <= MOST_CUSTOMERS:
-        raise Refused("bad_request", f"limit: give 1 to {MOST_CUSTOMERS:,}")
-    applications = reading.applications()
-    if application not in applications:
-        raise Refused("bad_request", f"there is no application {application[:60]!r}; there are {', '.join(applications)}", applications)  # fmt: skip
+    require_limit(limit, MOST_CUSTOMERS)
+    application = require_application(reading, application)
     rows = reading.rows(
         "select d.account_id, d.application, d.account_type, d.country, d.acquisition_channel, d.created_at, d.deleted_at, d.first_mrr_at, d.last_active_at, "
         "m.mrr, m.plan_tier, n.month from dim_accounts as d cross join (select max(month)::timestamptz as month from mrr_by_account) as n "
@@ -27,6 +28,7 @@ def list_customers(
         "left join lateral (select sum(b.mrr_at_end) as mrr, (array_agg(b.plan_tier_at_end order by b.mrr_at_end desc))[1] as plan_tier "
         "from mrr_by_account as b where b.account_id = d.account_id and b.month = n.month::date and (%(application)s = 'all' or b.application = %(application)s)"
         ") as m on true where (%(application)s = 'all' or d.application = %(application)s) and (%(account)s = '' or d.account_id = %(account)s) "
+        f"and d.{NOT_ERASED} "
         "and (%(country)s = '' or d.country = %(country)s) order by m.mrr desc nulls last, d.account_id limit %(most)s",
         application=application, account=account_id, country=country, most=limit + 1,
     )  # fmt: skip

@@ -1,17 +1,14 @@
 """Which metrics there are, and what each of them is."""
 
-import difflib
 import re
 
 from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
+from northstar.use.answers.require import NEAR, near_names
 from northstar.use.answers.shapes import Definition, Measured, MetricDetail, MetricList
 from northstar.use.marts import Metric
 from northstar.use.words import cited_rules, describe_needs, title_of
 from northstar.warehouse.rows import Row
-
-# how many similar names a refusal gives
-NEAR = 8
 
 
 def list_metrics(reading: Reading, search: str = "", domain: str = "") -> MetricList:
@@ -71,14 +68,6 @@ def resolve_metric(reading: Reading, name: str) -> Metric:
     near = having or near_names(identity, list(catalogue))
     hint = f"; is it {' or '.join(near)}?" if near else ""
     raise Refused("unknown_metric", f"there is no metric {name[:60]!r}{hint}", near)
-
-
-def near_names(name: str, known: list[str]) -> list[str]:
-    """The known names that are most like a name: written almost so, or with a word of it."""
-    written = difflib.get_close_matches(name, known, NEAR, 0.6)
-    words = {word for word in name.split("_") if len(word) > 2}
-    sharing = [other for other in known if words & set(other.split("_"))]
-    return list(dict.fromkeys([*written, *sharing]))[:NEAR]
 
 
 def coverage_of(reading: Reading, metric: str, application: str | None = None) -> list[Row]:

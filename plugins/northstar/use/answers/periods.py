@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from northstar.base.clock import GRAINS, Calendar
 from northstar.use.answers.refusals import Refused
@@ -49,14 +49,16 @@ def _by_form(text: str, calendar: Calendar) -> Period | None:
             year, quarter = found[2] or found[6], found[3] or found[4]
             return Period("quarter", _fiscal(int(year), int(quarter), bool(found[1] or found[5]), text, calendar))
         if found := MONTH.fullmatch(text):
-            return Period("month", calendar.period_start("month", _noon(date(int(found[1]), int(found[2]), 15))))
+            return Period(
+                "month", calendar.period_start("month", _noon(date(int(found[1]), int(found[2]), 15), calendar))
+            )
         if found := WEEK.fullmatch(text):
             if calendar.first_weekday:
                 raise Refused(
                     "ambiguous",
                     f"{text} is a week from Monday, and this company's begin on another day: name the week's first day",
                 )
-            return Period("week", calendar.period_start("week", _noon(date.fromisocalendar(int(found[1]), int(found[2]), 4))))  # fmt: skip
+            return Period("week", calendar.period_start("week", _noon(date.fromisocalendar(int(found[1]), int(found[2]), 4), calendar)))  # fmt: skip
     except ValueError as exc:
         raise Refused("bad_request", f"there is no period {text[:40]!r}") from exc
     if SLASHES.fullmatch(text):
@@ -72,7 +74,7 @@ def _fiscal(year: int, quarter: int, is_fiscal: bool, text: str, calendar: Calen
         )  # fmt: skip
     years, month = divmod(calendar.first_month - 1 + 3 * (quarter - 1), 12)
     first = date(year - (calendar.first_month > 1) + years, month + 1, 15)
-    return calendar.period_start("month", _noon(first))
+    return calendar.period_start("month", _noon(first, calendar))
 
 
 def _by_moment(text: str, grain: str, grains: Sequence[str], calendar: Calendar) -> Period:
@@ -84,7 +86,7 @@ def _by_moment(text: str, grain: str, grains: Sequence[str], calendar: Calendar)
     is_day = re.fullmatch(r"\d{4}-?\d{2}-?\d{2}", text) is not None
     try:
         # the start of the day itself: a day begins where the calendar says, and its noon is in it everywhere
-        start = calendar.period_start("day", _noon(moment.date())) if is_day else _in_utc(moment)
+        start = calendar.period_start("day", _noon(moment.date(), calendar)) if is_day else _in_zone(moment, calendar)
         starting = [g for g in GRAINS if _starts(g, start, calendar) and not (is_day and g == "hour")]
     except OverflowError as exc:
         raise Refused("bad_request", f"there is no period {text[:40]!r}") from exc
@@ -113,13 +115,13 @@ def _starts(grain: str, moment: datetime, calendar: Calendar) -> bool:
     return calendar.period_start(grain, moment) == moment
 
 
-def _in_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def _in_zone(moment: datetime, calendar: Calendar) -> datetime:
+    return moment.replace(tzinfo=calendar.zone) if moment.tzinfo is None else moment.astimezone(calendar.zone)
 
 
-def _noon(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(hours=12)
+def _noon(day: date, calendar: Calendar) -> datetime:
+    return datetime(day.year, day.month, day.day, 12, tzinfo=calendar.zone)
 
 
 def _written(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d}" if moment.hour == 0 else f"{moment:%Y-%m-%dT%H:%MZ}"
+    return f"{moment:%Y-%m-%d}" if moment.hour == 0 else f"{moment.astimezone(UTC):%Y-%m-%dT%H:%MZ}"

@@ -7,6 +7,7 @@ import psycopg
 from northstar.base.errors import NorthstarError
 from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
+from northstar.use.answers.require import require_limit
 from northstar.use.answers.shapes import QueryRows
 from northstar.use.query import stream_statement
 
@@ -22,8 +23,7 @@ def run_query(reading: Reading, sql: str, limit: int = QUERY_ROWS) -> QueryRows:
     Raises Refused with Postgres's own message for a statement that fails, and for an answer that is too large.
     """
     reading.require("sql")
-    if not 1 <= limit <= MOST_QUERY_ROWS:
-        raise Refused("bad_request", f"limit: give 1 to {MOST_QUERY_ROWS:,}")
+    require_limit(limit, MOST_QUERY_ROWS)
     if not sql.strip() or len(sql) > STATEMENT:
         raise Refused("bad_request", f"give one statement of at most {STATEMENT:,} characters")
     if "\0" in sql:

@@ -3,6 +3,7 @@
 from northstar.use.answers.metrics import resolve_metric
 from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
+from northstar.use.answers.require import require_application
 from northstar.use.answers.shapes import Target, TargetList
 from northstar.use.words import ZONES, Chance, describe_chance
 from northstar.warehouse.rows import Row
@@ -16,9 +17,7 @@ def list_targets(reading: Reading, metric: str = "", application: str = "all", z
     reading.require("metrics")
     if zone and zone not in ZONES:
         raise Refused("bad_request", f"there is no zone {zone[:40]!r}; there are {', '.join(ZONES)}", list(ZONES))
-    applications = reading.applications()
-    if application not in applications:
-        raise Refused("bad_request", f"there is no application {application[:60]!r}; there are {', '.join(applications)}", applications)  # fmt: skip
+    application = require_application(reading, application)
     chosen = resolve_metric(reading, metric)["metric_id"] if metric else ""
     rows = [
         row

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
 
-from northstar.base.clock import GRAINS
+from northstar.base.clock import GRAINS, show_utc
 from northstar.base.formats import format_change, format_value
-from northstar.use.answers.metrics import coverage_of, define, near_names, resolve_metric
+from northstar.use.answers.metrics import coverage_of, define, resolve_metric
 from northstar.use.answers.periods import NEWEST, Period, parse_period
 from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
+from northstar.use.answers.require import near_names, require_application, require_limit
 from northstar.use.answers.shapes import ChangePart, Comparison, SingleValue, Value, ValueList
 from northstar.use.changes import Point, change_by_segment, describe_amount
 from northstar.use.marts import Metric
@@ -69,8 +70,7 @@ def list_values(
     """
     reading.require("metrics")
     series = find_series(reading, metric, grain, application, segment, segment_value)
-    if not 1 <= limit <= MOST_VALUES:
-        raise Refused("bad_request", f"limit: give 1 to {MOST_VALUES:,}")
+    require_limit(limit, MOST_VALUES)
     first, last = (
         parse_period(text, series.grain, series.entry["grains"], reading.calendar).start if text and text != NEWEST else None
         for text in (since, until)
@@ -190,18 +190,16 @@ def find_series(
 ) -> Series:
     """The series that a question names. Raises Refused for what does not exist."""
     entry = resolve_metric(reading, metric)
-    grains, applications = entry["grains"], reading.applications()
+    grains = entry["grains"]
     grain = grain or next(g for g in DEFAULT_GRAINS if g in grains)
     if grain not in GRAINS or grain not in grains:
         raise Refused("bad_request", f"{entry['metric_id']} has no {grain[:20]} values; its grains are {', '.join(grains)}", grains)  # fmt: skip
-    if (application or "all") not in applications:
-        near = near_names(application, applications)
-        raise Refused("bad_request", f"there is no application {application[:60]!r}; there are {', '.join(applications)}", near or applications)  # fmt: skip
+    application = require_application(reading, application)
     if segment and segment not in entry["segments"]:
         raise Refused("bad_request", f"{entry['metric_id']} has no segment {segment[:60]!r}; {describe_segments(entry['segments'])}", entry["segments"])  # fmt: skip
     if segment_value and not segment:
         raise Refused("ambiguous", f"segment_value {segment_value[:60]!r} of which segment? {describe_segments(entry['segments'])}", entry["segments"])  # fmt: skip
-    return Series(entry, grain, application or "all", segment, (segment_value or None) if segment else "")
+    return Series(entry, grain, application, segment, (segment_value or None) if segment else "")
 
 
 def find_value(reading: Reading, series: Series, chosen: Period | None, with_open: bool = False) -> Value:
@@ -308,5 +306,5 @@ def _refuse_absent(reading: Reading, series: Series, chosen: Period | None) -> N
     if chosen is None:
         raise Refused("open", f"no value, because no {series.grain} of {series.entry['metric_id']} is complete yet in {series.place}")  # fmt: skip
     if chosen.start >= bounds["last_end"]:
-        raise Refused("open", f"no value, because the period has not begun: the data ends at {reading.as_of():%Y-%m-%d %H:%M} UTC")  # fmt: skip
+        raise Refused("open", f"no value, because the period has not begun: the data ends at {show_utc(reading.as_of())}")  # fmt: skip
     raise Refused("bad_request", f"{what} before {bounds['first']:%Y-%m-%d} in {series.place}")

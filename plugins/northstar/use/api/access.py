@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import fasteners
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +23,7 @@ from northstar.base.files import write_private
 from northstar.base.settings import Settings
 from northstar.use.answers.reading import SCOPES, Scope
 
+KEY = "api_link_key"
 FILE, LOCK = "api_access.json", "api_access.lock"
 TOKEN_MARK = "northstar"
 # what a signed address has beside its question
@@ -116,9 +117,12 @@ class Access:
         named = dict(parameters)
         identity, signature = named.get(LINK, ""), named.get(SIGNATURE, "")
         question = [(name, value) for name, value in parameters if name not in (LINK, SIGNATURE)]
-        is_right = hmac.compare_digest(
-            signature.encode(errors="replace"), self._sign(identity, path, question).encode()
-        )
+        # a home that has signed no link yet has no key, and none is made for whoever comes by
+        key = self.settings.known_secret(KEY)
+        if key is None:
+            return None
+        expected = _sign(key, identity, path, question)
+        is_right = hmac.compare_digest(signature.encode(errors="replace"), expected.encode())
         found = next((link for link in self.kept().links if link.id == identity), None)
         if not is_right or found is None or found.expires_at <= self.clock():
             return None
@@ -147,11 +151,12 @@ class Access:
             )  # fmt: skip
         return f"{TOKEN_MARK}_{identity}_{secret}"
 
-    def add_link(self, target: str, scope: Scope, days: int = DAYS) -> str:
-        """Sign the path and query of one question; returns them with the signature. Raises NorthstarError for a target that cannot be signed."""
+    def add_link(self, path: str, question: Sequence[tuple[str, str]], scope: Scope, days: int = DAYS) -> str:
+        """Sign a question, with its path as it is and not as addresses escape it; returns the path and query of the link.
+
+        Raises NorthstarError for one that cannot be signed.
+        """
         _require(1 <= days <= MOST_DAYS, f"--days: give 1 to {MOST_DAYS}")
-        parts = urlsplit(target)
-        question = parse_qsl(parts.query, keep_blank_values=True)
         names = [name for name, _ in question]
         _require(not {LINK, SIGNATURE} & set(names), "this address is signed already")
         _require(len(names) == len(set(names)), "name each parameter once")
@@ -160,10 +165,16 @@ class Access:
             _require(len(kept.links) < MOST_KEPT, f"a home has at most {MOST_KEPT:,} links; revoke some")
             now = self.clock()
             kept.links.append(
-                Link(id=identity, target=target, scope=scope, created_at=now, expires_at=now + timedelta(days=days))
+                Link(
+                    id=identity,
+                    target=f"{path}?{urlencode(question)}",
+                    scope=scope,
+                    created_at=now,
+                    expires_at=now + timedelta(days=days),
+                )
             )
-        signed = [*question, (LINK, identity), (SIGNATURE, self._sign(identity, parts.path, question))]
-        return f"{parts.path}?{urlencode(signed)}"
+        key = self.settings.secret(KEY)
+        return f"{quote(path)}?{urlencode([*question, (LINK, identity), (SIGNATURE, _sign(key, identity, path, question))])}"
 
     def revoke_token(self, name: str) -> None:
         """Revoke a token by its name or id. Raises NorthstarError where there is none."""
@@ -183,19 +194,19 @@ class Access:
             )
             kept.links[:] = others
 
-    def _sign(self, identity: str, path: str, question: Sequence[tuple[str, str]]) -> str:
-        # lengths keep two questions apart whose texts joined would be the same
-        parts = [identity, path, *(text for pair in sorted(question) for text in pair)]
-        message = "".join(f"{len(part)}:{part}" for part in parts).encode(errors="replace")
-        digest = hmac.new(self.settings.secret("api_link_key").encode(), message, hashlib.sha256).digest()
-        return urlsafe_b64encode(digest).decode().rstrip("=")
-
     @contextmanager
     def _changing(self) -> Iterator[Kept]:
         with fasteners.InterProcessLock(Path(self.settings.home) / LOCK):
             kept = self.kept().model_copy(deep=True)
             yield kept
             write_private(self.path, kept.model_dump_json(indent=1))
+
+
+def _sign(key: str, identity: str, path: str, question: Sequence[tuple[str, str]]) -> str:
+    # lengths keep two questions apart whose texts joined would be the same
+    parts = [identity, path, *(text for pair in sorted(question) for text in pair)]
+    message = "".join(f"{len(part)}:{part}" for part in parts).encode(errors="replace")
+    return urlsafe_b64encode(hmac.new(key.encode(), message, hashlib.sha256).digest()).decode().rstrip("=")
 
 
 def _require(is_met: bool, message: str) -> None:

@@ -30,7 +30,7 @@ from northstar.use.answers import (
     targets,
     values,
 )
-from northstar.use.answers.reading import Desk, Reading, Scope
+from northstar.use.answers.reading import Desk, Reading, Scope, require_scope
 from northstar.use.answers.refusals import Reason, Refused
 from northstar.use.api import questions as q
 from northstar.use.api.access import LINK, SIGNATURE, Access, Caller
@@ -80,7 +80,7 @@ class Front:
         caller = None
         if is_link and not token:
             # the address as it was signed: what a client escapes otherwise is the same to both
-            caller = self.access.caller_of_link(request.url.path, parameters) if request.method == "GET" else None
+            caller = self.access.caller_of_link(request.scope["path"], parameters) if request.method == "GET" else None
         elif mark.lower() == "bearer" and not is_link:
             caller = self.access.caller_of_token(token.strip())
         if caller is None:
@@ -109,14 +109,14 @@ class Front:
         is_timeless: the answer is the same as long as its version is the newest, so that its tag is known before it is made.
         """
         caller: Caller = request.state.caller
+        # before anything is looked up: a refusal costs no connection
+        require_scope(caller.scopes, scope)
         with self.desk.reading(caller.scopes, question.version, is_apart) as reading:
             headers = {
                 "Cache-Control": "private, no-cache", "Vary": "Authorization, Accept",
                 "Northstar-Version": str(reading.shown.version), "Northstar-As-Of": f"{reading.shown.as_of:%Y-%m-%dT%H:%M:%SZ}",
             }  # fmt: skip
-            request.state.version = reading.shown.version
             try:
-                reading.require(scope)
                 if is_timeless:
                     headers["ETag"] = _tag(
                         str(reading.shown), str(reading.is_newest), request.url.path, question.model_dump_json(), form
@@ -155,7 +155,9 @@ def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
         return caller.scopes
 
     door = Door(settings, desk, scopes_of)
-    app = FastAPI(title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, lifespan=door.open)
+    app = FastAPI(
+        title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=door.open
+    )
     app.include_router(_routes(front))
     app.add_route(HEALTH, lambda request: PlainTextResponse("northstar api"), include_in_schema=False)
     # made when it is asked for first, and once: whoever asks for it needs no token

@@ -116,7 +116,7 @@ class _Replay:
 
 
 class Protocol(H11Protocol):
-    """uvicorn's protocol, which waits for the head of a request for so long and no longer."""
+    """uvicorn's protocol, which waits for the head of a request for so long and no longer, and as long for a client that does not read its answer."""
 
     seconds = HEAD_SECONDS
 
@@ -131,6 +131,7 @@ class Protocol(H11Protocol):
         # uvicorn's own log of requests has whole addresses, with the signatures of links, wherever a handler is there to take it
         self.access_log = False
         self._known_cycle: RequestResponseCycle | None = None
+        self._unread = 0
         self._watch = self.loop.call_later(self.seconds, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -138,9 +139,13 @@ class Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _look(self) -> None:
-        """End a connection on which no request has begun since the last look, and none is being answered."""
-        if self.cycle is self._known_cycle and (self.cycle is None or self.cycle.response_complete):
+        """End a connection on which no request has begun since the last look and none is being answered, or nothing of an answer was read."""
+        is_same, unread = self.cycle is self._known_cycle, self.transport.get_write_buffer_size()
+        if is_same and unread and unread == self._unread:
+            self.transport.abort()
+            return
+        if is_same and (self.cycle is None or self.cycle.response_complete) and not unread:
             self.transport.close()
             return
-        self._known_cycle = self.cycle
+        self._known_cycle, self._unread = self.cycle, unread
         self._watch = self.loop.call_later(self.seconds, self._look)

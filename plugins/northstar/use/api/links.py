@@ -1,6 +1,6 @@
 """Signed links, for programs that can open an address and send no headers: each for one question."""
 
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from fastapi.routing import APIRoute
 from starlette.routing import Match
@@ -18,7 +18,8 @@ def sign(access: Access, target: str, days: int) -> str:
     Raises NorthstarError for an address that is no question's, or has a parameter that the question does not have.
     """
     parts = urlsplit(target)
-    path, parameters = unquote(parts.path), parse_qs(parts.query, keep_blank_values=True)
+    path, question = unquote(parts.path), parse_qsl(parts.query, keep_blank_values=True)
+    names = {name for name, _ in question}
     app = build(access.settings)
     asked = {"type": "http", "method": "GET", "path": path, "headers": []}
     routes = [r for r in app.routes if isinstance(r, APIRoute) and r.matches(asked)[0] is Match.FULL]
@@ -27,11 +28,11 @@ def sign(access: Access, target: str, days: int) -> str:
             f"{path[:80] or 'this'} is no question of the API: write it like {PREFIX}/metrics/mrr/values?grain=month&format=csv"
         )
     known = query_parameters(app, routes[0].path)
-    if unknown := sorted(set(parameters) - known):
+    if unknown := sorted(names - known):
         raise NorthstarError(f"{path} has no parameter {unknown[0][:40]!r}; it has {', '.join(sorted(known))}")
-    if "rows" in parameters:
+    if "rows" in names:
         raise NorthstarError("a link does not lead to the rows behind a number; ask for them with a token")
-    return access.add_link(f"{path}?{parts.query}" if parts.query else path, scope_of(path), days)
+    return access.add_link(path, question, scope_of(path), days)
 
 
 def scope_of(path: str) -> Scope:

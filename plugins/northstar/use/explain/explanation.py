@@ -105,6 +105,7 @@ def explain(
     """
     with db.connect(settings, "transformer") as connection:
         connection.execute("set transaction isolation level repeatable read, read only")
+        db.count_days_in(connection, published_zone(connection))
         metric, row = _find_published(connection, metric_id, period, grain, application, segment, segment_value)
         version = current_version(connection)
         models = {
@@ -335,6 +336,16 @@ def _explain_side(
             )
         )  # fmt: skip
     return side
+
+
+def published_zone(connection: Connection) -> str:
+    """The time zone by whose clock the newest version has its days: until a run has followed, not the one that the setting was changed to."""
+    zone: str = fetch_one(
+        connection.execute(
+            "select coalesce((select c.rules ->> 'reporting_time_zone' from marts.certificates as c order by c.published_version desc limit 1), 'UTC') as zone"
+        )
+    )["zone"]
+    return zone
 
 
 def current_version(connection: Connection) -> Row:

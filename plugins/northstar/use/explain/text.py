@@ -5,6 +5,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from northstar.base.clock import show_utc
 from northstar.base.tables import table
 from northstar.use.explain.explanation import Explanation, Rows, Side
 from northstar.use.explain.readers import Contribution
@@ -27,7 +28,7 @@ def as_text(explanation: Explanation) -> str:
     lines = [
         f"{metric['metric_id']}, {row['grain']} of {when}, {place}",
         "",
-        f"value        {value} ({state}; version {row['published_version']}, as of {row['as_of']:%Y-%m-%d %H:%M} UTC)",
+        f"value        {value} ({state}; version {row['published_version']}, as of {show_utc(row['as_of'])})",
         f"definition   {metric['definition']}",
         f"owner        {metric['owner']}",
         f"numerator    {side_line(explanation.numerator)}",

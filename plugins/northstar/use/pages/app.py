@@ -29,6 +29,7 @@ from northstar.use.marts import Marts, Published
 from northstar.use.pages import choices, door, serve
 from northstar.use.pages.choices import NO_SEGMENT, PERIODS, UNKNOWN
 from northstar.use.pages.contents import PageContent, pages_of
+from northstar.use.pages.customers import add_customers
 from northstar.use.pages.describe import banner, description, made_of, rules
 from northstar.use.pages.downloads import add_downloads
 from northstar.use.pages.links import page_path, slug
@@ -512,6 +513,7 @@ def __getattr__(name: str) -> Any:
         add_search(server, lambda: painter().marts)
         add_manual(server, settings.root)
         add_subscribing(server, settings, lambda: painter().marts)
+        add_customers(server, lambda: painter().marts, [page["title"] for page in pages_of(settings)])
         # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one
         server.test_client().get("/", headers=door.credentials(settings))
         return server

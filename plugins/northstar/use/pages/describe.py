@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from dash import dcc, html
 
-from northstar.base.clock import Calendar
+from northstar.base.clock import Calendar, show_utc
 from northstar.base.formats import format_value
 from northstar.build.lineage import METRIC, Lineage, Origin
 from northstar.use.lineage.text import by_relation
@@ -24,17 +24,17 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
                         className="northstar-banner northstar-warning")  # fmt: skip
     parts = [
         html.Span(
-            f"Version {published.version:,}, published {published.published_at:%Y-%m-%d %H:%M} UTC, data up to {published.as_of:%Y-%m-%d %H:%M} UTC"
+            f"Version {published.version:,}, published {show_utc(published.published_at)}, data up to {show_utc(published.as_of)}"
         )
     ]
     warnings = [f"Late: {'; '.join(late)}."] if (late := marts.broken_promises(now or datetime.now(UTC))) else []
     if published.is_of_earlier_time:
         warnings.append(
-            f"The data ends at {published.as_of:%Y-%m-%d %H:%M} UTC, since the run that published it was asked for that time."
+            f"The data ends at {show_utc(published.as_of)}, since the run that published it was asked for that time."
         )
     for alert in marts.open_alerts("northstar"):
         if alert["rule"] == "run_failed":
-            warnings.append(f"The last run failed, at {alert['since']:%Y-%m-%d %H:%M} UTC.")
+            warnings.append(f"The last run failed, at {show_utc(alert['since'])}.")
     if published.warnings:
         warnings.append("Warnings of the audit: " + ", ".join(published.warnings) + ".")
     banner = [html.Div(parts, className="northstar-banner", **attribute("data-version", str(published.version)))]

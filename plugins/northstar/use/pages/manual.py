@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from northstar.use.pages.why import TEMPLATES
+from northstar.use.pages.rendering import TEMPLATES
 
 # a wheel carries these (setup.py)
 DOCS = ("pages_reports_alerts", "glossary", "semantics", "bi_tools", "runbooks")

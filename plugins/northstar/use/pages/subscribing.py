@@ -23,8 +23,8 @@ from northstar.use.notify import read_channels
 from northstar.use.pages.choices import read_choice
 from northstar.use.pages.door import UNSUBSCRIBE
 from northstar.use.pages.links import ROOT, slug
+from northstar.use.pages.rendering import TEMPLATES
 from northstar.use.pages.subscriptions import CADENCES, panels_of
-from northstar.use.pages.why import TEMPLATES
 from northstar.warehouse import db
 
 NAME_CHARACTERS = 60

@@ -4,33 +4,32 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
+from zoneinfo import ZoneInfo
 
-import jinja2
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_change, format_value
 from northstar.use.changes import describe_amount
+from northstar.use.customers import customer_path, find_churned
 from northstar.use.explain.explanation import Rows, Side
 from northstar.use.explain.text import describe_landed, format_number, tidy, verdict
 from northstar.use.marts import Marts
 from northstar.use.pages.links import page_path
+from northstar.use.pages.marks import add_marks
+from northstar.use.pages.panels.marks import marks_path
+from northstar.use.pages.rendering import TEMPLATES
 from northstar.use.why.background import Background, Place, certificate_of, find_background, parse_moment
 from northstar.use.why.mart_rows import MartRows, find_rows
 from northstar.use.why.rows import Behind, find_behind
-from northstar.use.words import ZONES, null_words, period, restatement_reasons, title_of, why_open
+from northstar.use.words import ZONES, describe_marks, null_words, period, restatement_reasons, title_of, why_open
 from northstar.warehouse.rows import Row
 
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-)
-TEMPLATES.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
 # columns of a row that are shown beside what it contributes, and characters of each
 COLUMNS, CHARACTERS = 5, 60
+# columns that hold an account's id
+NAMES_OF_CUSTOMERS = ("account_id", "referred_by_account_id", "student_id", "tutor_id", "creator_id")
 # what a request may name
 NAMES = ("grain", "period", "application", "segment", "value")
 LOG = logging.getLogger(__name__)
@@ -40,11 +39,13 @@ def add_why(server: Flask, marts: Callable[[], Marts]) -> None:
     """Let the server answer for a number's background, and for the rows behind it. marts: gives what is read."""
 
     def background(metric: str) -> ResponseReturnValue:
-        return _answer(lambda: show_background(marts(), find_background(marts(), _place(metric))))
+        return _answer(
+            lambda: show_background(marts(), find_background(marts(), _place(metric, marts().calendar.zone)))
+        )
 
     def behind(metric: str) -> ResponseReturnValue:
         def show() -> str:
-            found = find_background(marts(), _place(metric))
+            found = find_background(marts(), _place(metric, marts().calendar.zone))
             return show_behind(marts(), found, find_behind(marts(), found))
 
         return _answer(show)
@@ -54,6 +55,7 @@ def add_why(server: Flask, marts: Callable[[], Marts]) -> None:
         return _answer(lambda: show_mart(marts(), find_rows(marts(), mart, chosen)))
 
     server.add_url_rule("/why/<metric>", "why", background)
+    add_marks(server, marts)
     server.add_url_rule("/why/mart/<mart>", "why_mart", rows_of_mart)
     server.add_url_rule("/why/<metric>/rows", "why_rows", behind)
 
@@ -69,10 +71,10 @@ def _answer(show: Callable[[], str]) -> ResponseReturnValue:
         )
 
 
-def _place(metric: str) -> Place:
+def _place(metric: str, zone: ZoneInfo) -> Place:
     given = {name: request.args.get(name, "") for name in NAMES}
     return Place(
-        metric, given["grain"], parse_moment(given["period"]), given["application"] or "all", given["segment"], given["value"]
+        metric, given["grain"], parse_moment(given["period"], zone), given["application"] or "all", given["segment"], given["value"]
     )  # fmt: skip
 
 
@@ -99,6 +101,8 @@ def show_background(marts: Marts, background: Background) -> str:
         metric_page=page_path("Metrics", metric=place.metric, application=place.application, grain=place.grain),
         targets=[_target(marts, background, row) for row in background.targets],
         restatements=[_restatement(marts, background, row) for row in background.restatements],
+        marks=describe_marks(marts.marks([place.metric], place.application, place.period_start, value["period_end"])),
+        marks_path=marks_path([place.metric], place.application, place.period_start, value["period_end"]),
         rows_path=place.path.replace("?", "/rows?", 1), certificate=background.certificate,
     )  # fmt: skip
 
@@ -142,17 +146,29 @@ def show_behind(marts: Marts, background: Background, behind: Behind) -> str:
     return TEMPLATES.get_template("why_rows.html").render(
         title=title_of(place.metric), when=period(place.period_start, place.grain, marts.calendar), note=behind.note,
         before=period(background.earlier["period_start"], place.grain, marts.calendar) if background.earlier else "",
-        accounts=[{"name": name, "amount": describe_amount(float(amount), unit, marts.currency)} for name, amount in behind.accounts],
+        accounts=[{"name": name, "path": customer_path(name), "amount": describe_amount(float(amount), unit, marts.currency)} for name, amount in behind.accounts],
         sides=[_side(title, side) for title, side in sides], model=behind.model, sql=tidy(behind.sql),
         queries=[{"measure": rows.measure, "sql": rows.sql} for _, side in sides for rows in side.rows],
     )  # fmt: skip
 
 
 def show_mart(marts: Marts, found: MartRows) -> str:
-    """Rows of a mart, as HTML."""
+    """Rows of a mart, as HTML; those of churn_reasons with the customers who left."""
+    left = find_churned(marts, found.rows) if found.mart == "churn_reasons" else []
     cells = [[_value(row[name]) for name in found.columns] for row in found.rows]
     return TEMPLATES.get_template("why_mart.html").render(
-        title=title_of(found.mart), found=found, cells=cells, certificate=certificate_of(marts)
+        title=title_of(found.mart),
+        found=found,
+        cells=cells,
+        certificate=certificate_of(marts),
+        left=[
+            {
+                **row,
+                "path": customer_path(row["account_id"]),
+                "amount": format_value(row["mrr"], "money", marts.currency),
+            }
+            for row in left
+        ],
     )
 
 
@@ -188,10 +204,18 @@ def _table_of(rows: Rows) -> dict[str, object]:
     return {
         "title": f"{rows.measure} (core.{rows.model}): {shown}", "names": ["adds", *names, "landed"],
         "cells": [
-            [format_number(row["contribution"]), *(_cell_text(row["source"].get(name)) for name in names), describe_landed(row)]
+            [_cell("", format_number(row["contribution"])), *(_cell(name, row["source"].get(name)) for name in names), {"text": describe_landed(row), "path": ""}]
             for row in rows.sample
         ],
     }  # fmt: skip
+
+
+def _cell(name: str, value: object) -> dict[str, str]:
+    """What a cell shows, and the customer's page that it leads to, if it names one."""
+    return {
+        "text": _cell_text(value),
+        "path": customer_path(str(value)) if name in NAMES_OF_CUSTOMERS and value else "",
+    }
 
 
 def _cell_text(value: object) -> str:

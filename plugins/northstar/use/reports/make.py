@@ -14,7 +14,7 @@ from typing import NotRequired, TypedDict
 
 import jinja2
 
-from northstar.base.clock import GRAINS, LENGTHS
+from northstar.base.clock import GRAINS, LENGTHS, show_utc
 from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import compute_change, format_change, format_value
@@ -22,7 +22,7 @@ from northstar.base.settings import Settings
 from northstar.build.own_seeds import own_funnels
 from northstar.use.changes import Point, describe_change
 from northstar.use.marts import Marts, Metric, nearest
-from northstar.use.words import ZONES, describe_chance, period, restatement_reasons, title_of
+from northstar.use.words import ZONES, describe_chance, describe_marks, period, restatement_reasons, title_of
 
 HERE = Path(__file__).parent
 # the most points of a small chart, rows that explain a change, and rows of the list of restatements
@@ -184,7 +184,7 @@ class _Maker:
         self.images: dict[str, bytes] = {}
 
     def report(self) -> Report:
-        start, _ = self.calendar.last_period(self.content["grain"], self.as_of)
+        start, end = self.calendar.last_period(self.content["grain"], self.as_of)
         sections = [self._section(section) for section in self.content["sections"]]
         when = period(start, self.content["grain"], self.calendar)
         suffix = "" if self.application == "all" else f" of {self.application}"
@@ -196,8 +196,9 @@ class _Maker:
         )
         template_values = {
             "title": f"{self.content['title']}{suffix}", "when": when, "sections": sections, "version": self.published.version,
-            "published_at": f"{self.published.published_at:%Y-%m-%d %H:%M} UTC", "as_of": f"{self.published.as_of:%Y-%m-%d %H:%M} UTC",
-            "warnings": self.published.warnings, "late": self.marts.broken_promises(datetime.now(UTC)), "restatements": self._restatements(), "since_version": self.since_version,
+            "published_at": show_utc(self.published.published_at), "as_of": show_utc(self.published.as_of),
+            "warnings": self.published.warnings, "late": self.marts.broken_promises(datetime.now(UTC)), "restatements": self._restatements(),
+            "marks": describe_marks(self.marts.marks([], self.application, start, end)), "since_version": self.since_version,
         }  # fmt: skip
         templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE),

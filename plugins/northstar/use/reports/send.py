@@ -69,8 +69,9 @@ def reports_due(settings: Settings, at: datetime) -> tuple[list[str], str | None
     Reports are sent from SENT_FROM on, once a nightly run has published their period; one that waited for it is sent up to DAYS_LATE days
     after its period.
     """
-    if at.astimezone(UTC).time() < SENT_FROM:
-        return [], f"reports are sent from {SENT_FROM:%H:%M} UTC on"
+    zone = settings.rules.calendar.zone
+    if at.astimezone(zone).time() < SENT_FROM:
+        return [], f"reports are sent from {SENT_FROM:%H:%M} {zone.key} on"
     routes = read_channels(settings).reports
     with db.connect(settings, "publisher") as connection:
         if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:

@@ -1,9 +1,10 @@
 """What stands behind a published number, from the marts alone: what the panel shows that opens beside a page."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, time
 from typing import TypedDict
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from northstar.base.errors import NorthstarError
 from northstar.use.changes import Point, change_by_segment
@@ -41,9 +42,10 @@ def series_path(metric: str, grain: str, application: str, segment: str = "", se
 
 
 def period_query(period_start: datetime) -> str:
-    """A period as it stands in an address: its start in UTC."""
-    moment = period_start.astimezone(UTC)
-    return urlencode({"period": f"{moment:%Y-%m-%d}" if moment.time().hour == 0 else f"{moment:%Y-%m-%dT%H:%M}"})
+    """A period as it stands in an address: its start by the company's clock, as rows of the marts have it."""
+    text = f"{period_start:%Y-%m-%d}" if period_start.time() == time() else f"{period_start:%Y-%m-%dT%H:%M}"
+    # of two hours of one name, the second
+    return urlencode({"period": f"{text}{period_start:%z}" if period_start.fold else text})
 
 
 class Value(Point):
@@ -128,7 +130,7 @@ def _values(marts: Marts, place: Place, entry: Metric) -> tuple[Value, Value | N
     )  # fmt: skip
     if not rows or rows[0]["period_start"] != place.period_start:
         raise NorthstarError(
-            f"{place.metric} has no value for the {place.grain} that begins at {place.period_start:%Y-%m-%d %H:%M} UTC in {place.application}"
+            f"{place.metric} has no value for the {place.grain} that begins at {place.period_start:%Y-%m-%d %H:%M %Z} in {place.application}"
             + (f", {place.segment} {place.segment_value}" if place.segment else "")
         )
     value, *earlier = (as_shape(Value, row) for row in rows)
@@ -168,10 +170,10 @@ def _rows(marts: Marts, text: str, place: Place | None, **more: object) -> list[
     return marts.rows(text, **used)
 
 
-def parse_moment(text: str) -> datetime:
-    """A period's start as `period_query` writes it, or as a chart names its points. Raises NorthstarError for anything else."""
+def parse_moment(text: str, zone: ZoneInfo) -> datetime:
+    """A period's start as `period_query` writes it, or as a chart names its points, by the clock of a zone. Raises NorthstarError for anything else."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as exc:
         raise NorthstarError(f"{text[:40]!r} is no period's start, such as 2026-03-01") from exc
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.replace(tzinfo=zone) if moment.tzinfo is None else moment.astimezone(zone)

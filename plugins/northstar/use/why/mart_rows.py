@@ -1,6 +1,7 @@
 """The published rows behind a number that is no metric's: a cell of a cohort, a stage of a funnel, a variant of an experiment, ..."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from northstar.base.errors import NorthstarError
@@ -17,6 +18,8 @@ MARTS = {
     "mrr_bridge": ("grain", "period_start", "application", "segment", "segment_value"),
 }
 ROWS = 50
+# how a column stands in an address where that is not as the session writes it
+WRITTEN = {"period_start": "to_char(period_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || '+00'"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,10 @@ class MartRows:
 
 
 def rows_path(mart: str, **chosen: object) -> str:
-    """The address of the rows of a mart in which these columns have these values; more can follow it after an &."""
+    """The address of the rows of a mart in which these columns have these values; more can follow it after an &. Instants stand in it in UTC."""
+    chosen = {
+        n: f"{v.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00" if isinstance(v, datetime) else v for n, v in chosen.items()
+    }
     return f"/why/mart/{mart}?{urlencode(chosen)}"
 
 
@@ -48,8 +54,7 @@ def find_rows(marts: Marts, mart: str, chosen: dict[str, str]) -> MartRows:
         "order by a.attnum", mart=f"marts.{mart}",
     )  # fmt: skip
     names = [row["name"] for row in described if not row["name"].startswith("_")]
-    condition = " and ".join(f"{name}::text = %({name})s" for name in chosen)
-    # dates and times are compared as this role writes them: ISO, in UTC
+    condition = " and ".join(f"{WRITTEN.get(name, f'{name}::text')} = %({name})s" for name in chosen)
     rows = marts.rows(
         f"select {', '.join(names)}, count(*) over () as all_rows from {mart} where {condition} order by {', '.join(MARTS[mart])} limit {ROWS}",
         **chosen,

@@ -49,6 +49,7 @@ def find_behind(marts: Marts, background: Background) -> Behind:
     try:
         with db.connect(marts.settings, "bi_reader") as connection:
             connection.execute(LIMITS)
+            db.count_days_in(connection, marts.calendar.zone.key)
             rows = connection.execute("select model, sql from explain.models()").fetchall()
             as_of = fetch_one(
                 connection.execute("select as_of from publications order by published_version desc limit 1")

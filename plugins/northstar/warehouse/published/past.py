@@ -12,6 +12,7 @@ from psycopg import sql
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
+from northstar.warehouse.published import marks
 from northstar.warehouse.published.kept import not_kept_error
 from northstar.warehouse.published.values import NAME, PARTS, values_query
 from northstar.warehouse.rows import Connection, fetch_one
@@ -23,7 +24,7 @@ VERSION = (
     "(select max(published_version) from marts.publications)))"
 )
 # {table that only grows: the column with the version that added a row}
-APPEND_ONLY_TABLES = {"publications": "published_version", "certificates": "published_version", "metric_restatements": "new_version"}  # fmt: skip
+APPEND_ONLY_TABLES = {"publications": "published_version", "certificates": "published_version", "metric_restatements": "new_version", "recorded_marks": "recorded_version"}  # fmt: skip
 # SQL: the last version that showed smaller groups than the newest does
 _LAST_LAXER_VERSION = (
     "(select coalesce(max(c.published_version), 0) from marts.certificates as c where coalesce((c.rules ->> 'suppress_below')::int, 0) < "
@@ -62,6 +63,9 @@ def ensure_past_views(connection: Connection, settings: Settings) -> None:
         for mart, columns in _mart_columns(connection).items()
     }  # fmt: skip
     for table, column in APPEND_ONLY_TABLES.items():
+        if not _column_names(connection, table):
+            # a home that was last published by an older release
+            continue
         columns = sql.SQL(", ").join(map(sql.Identifier, _column_names(connection, table)))
         texts[table] = sql.SQL("select {} from marts.{} where {} <= {}").format(
             columns, sql.Identifier(table), sql.Identifier(column), sql.SQL(VERSION)
@@ -71,8 +75,10 @@ def ensure_past_views(connection: Connection, settings: Settings) -> None:
     if NAME not in texts and set(PARTS.values()) <= set(texts):
         as_of = f"(select as_of from marts.publications where published_version = {VERSION})"
         texts[NAME] = sql.SQL(values_query(settings, SCHEMA, as_of))
+    if {marks.SOURCE, marks.RECORDED.name} <= set(texts):
+        texts[marks.NAME] = sql.SQL(marks.marks_query(SCHEMA))
     view_digests = _view_digests(connection)
-    # the view of all values comes last, and is dropped with the views that it reads
+    # the views of all values and of all marks come last, and are dropped with the views that they read
     for name, text in texts.items():
         digest = hashlib.sha256(text.as_string(connection).encode()).hexdigest()[:12]
         if view_digests.get(name) != digest:
@@ -80,6 +86,8 @@ def ensure_past_views(connection: Connection, settings: Settings) -> None:
             _create_view(connection, name, text, digest)
             if name in PARTS.values():
                 view_digests.pop(NAME, None)
+            if name in (marks.SOURCE, marks.RECORDED.name):
+                view_digests.pop(marks.NAME, None)
 
 
 def read_version(connection: Connection, settings: Settings, version: int, is_local: bool = True) -> None:

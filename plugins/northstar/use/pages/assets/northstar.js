@@ -110,6 +110,7 @@
     set(document.getElementById("dashboard-title"), "role", "presentation");
     set(document.getElementById("page-title"), "aria-level", "1");
     set(document.getElementById("page-title"), "role", "heading");
+    linkCustomers();
     const header = document.getElementById("header") || document.querySelector("header");
     set(header, "role", "banner");
     document.querySelectorAll(".dash-dropdown-focus-target").forEach(function (target) {
@@ -124,6 +125,16 @@
       set(plot, "aria-label", (title ? title.textContent + ". " : "") + (plot.layout.meta || ""));
       listen(plot);
     });
+  }
+  // the pages of customers are no pages of Vizro's, whose navigation lists its own only
+  function linkCustomers() {
+    const nav = document.getElementById("nav-panel");
+    if (!nav || nav.querySelector(".northstar-customers-link")) return;
+    const link = document.createElement("a");
+    link.className = "northstar-customers-link";
+    link.href = "/customers";
+    link.textContent = "Customers";
+    nav.appendChild(link);
   }
   let asked = false;
   new MutationObserver(function () {

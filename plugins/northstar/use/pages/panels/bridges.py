@@ -51,7 +51,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         rows_path(
             "mrr_bridge",
             grain=kind,
-            period_start=f"{start:%Y-%m-%d %H:%M:%S}+00",
+            period_start=start,
             application=application,
             segment=panel["segment"],
             segment_value=value,

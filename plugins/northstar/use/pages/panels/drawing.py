@@ -59,9 +59,17 @@ def escape_labels(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def share(frame: pd.DataFrame, part: str, whole: str) -> pd.DataFrame:
-    totals = frame[frame["metric_id"] == whole].set_index(["grain", "period_start", "segment_value"])["value"]
+    def places(rows: pd.DataFrame) -> list[tuple[object, ...]]:
+        # two hours of a day may have one name, which makes them equal
+        return [
+            (g, p.timestamp(), s)
+            for g, p, s in zip(rows["grain"], rows["period_start"], rows["segment_value"], strict=True)
+        ]
+
+    of_whole = frame[frame["metric_id"] == whole]
+    totals = dict(zip(places(of_whole), of_whole["value"], strict=True))
     own = frame[frame["metric_id"] == part].copy()
-    base = [totals.get(key) for key in zip(own["grain"], own["period_start"], own["segment_value"], strict=True)]
+    base = [totals.get(place) for place in places(own)]
     own["value"] = [100 * v / b if v is not None and b else None for v, b in zip(own["value"], base, strict=True)]
     return own
 

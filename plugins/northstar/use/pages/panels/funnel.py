@@ -47,7 +47,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     labels = with_second_line(stages, [t.partition(" · ")[2] for t in texts])
     figure = go.Figure(go.Bar(
         y=labels, x=frame["visitors"], orientation="h", text=[t.partition(" · ")[0] for t in texts], textposition="auto", marker={"color": COLOURS[0]},
-        customdata=[rows_path("funnel_stages", funnel=panel["funnel"], grain=grain, period_start=f"{start:%Y-%m-%d %H:%M:%S}+00", stage_number=number,
+        customdata=[rows_path("funnel_stages", funnel=panel["funnel"], grain=grain, period_start=start, stage_number=number,
                               **({} if application == "all" else {"application": application})) for number in frame["stage_number"]],
         hovertext=[f"{s}: {t}" for s, t in zip(stages, texts, strict=True)], hoverinfo="text",
     ))  # fmt: skip

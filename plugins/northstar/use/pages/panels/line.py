@@ -11,6 +11,7 @@ from northstar.base.formats import SUFFIXES, format_value
 from northstar.contract.codes import minor_digits
 from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, escape_labels, share, without_values
+from northstar.use.pages.panels.marks import draw_marks
 from northstar.use.why.background import series_path
 from northstar.use.words import period, title_of
 
@@ -85,6 +86,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     if len(set(moments)) == 1:
         # Plotly would draw a lone point on an axis of milliseconds
         figure.update_xaxes(range=[moments[0] - pd.Timedelta(days=20), moments[0] + pd.Timedelta(days=20)])
+    summaries += draw_marks(marts, figure, metrics, application, frame)
     figure.update_yaxes(
         ticksuffix=SUFFIXES.get(unit, ""),
         tickformat=TICKS,
