@@ -9,10 +9,13 @@ from shutil import copyfile, rmtree
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-# folders, and files by themselves: Airflow looks for its plugins beside the package, alerts link to their runbook, the Metrics page shows the rules that a definition cites, and `northstar mapping guess` knows the recognised exports
+# folders, and files by themselves: Airflow looks for its plugins beside the package, alerts link to their runbook, the pages show the docs of those who read numbers, and `northstar mapping guess` knows the recognised exports
 CARRIED = (
     "dags",
     "dbt_project",
+    "docs/bi_tools.md",
+    "docs/glossary.md",
+    "docs/pages_reports_alerts.md",
     "docs/runbooks.md",
     "docs/semantics.md",
     "expectations",

@@ -17,7 +17,7 @@ from benchmarks.data import END, write_events, write_rest
 from northstar.base.settings import Settings, load_settings
 from northstar.runs import job
 from northstar.use.marts import Marts
-from northstar.use.pages.app import read_pages
+from northstar.use.pages.contents import read_pages
 from northstar.use.pages.painter import Painter
 from northstar.warehouse import db, embedded
 from northstar.warehouse.setup import bootstrap

@@ -16,7 +16,7 @@ from northstar.extract.landing.directory import land_directory
 from northstar.runs import job
 from northstar.use.alerts.evaluate import evaluate
 from northstar.use.pages import serve
-from northstar.use.pages.app import read_pages
+from northstar.use.pages.contents import read_pages
 from northstar.warehouse import embedded
 from northstar.warehouse.setup import bootstrap
 

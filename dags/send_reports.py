@@ -14,6 +14,7 @@ DOC = """
 ### Purpose
 Make the reports whose period is over from what is published, keep each in `audit.reports` with the version it was made from, and send
 it on the route that the home's `notify.yml` names for it (mail with a plain-text part, Slack). A report without a route is kept, not sent.
+Send readers the views of the pages that they subscribed to: daily and weekly ones like reports, others when a version has other values.
 ### Kind
 Moment DAG. It runs at 06:30 by the company's clock (`reporting_time_zone`) and whenever the asset `northstar_marts` is published: a report goes out at 06:30, or as soon as a late night
 is published, once, and up to three days after its period. By hand conf `{"as_of": "2026-04-01T00:00:00Z", "reports": ["monthly"]}`; without
@@ -42,3 +43,9 @@ with DAG(
         task_id="send_report", python_callable=tasks.send_report, retries=3, retry_delay=timedelta(minutes=5),
         map_index_template="{{ task.op_kwargs['name'] }}",
     ).expand(op_kwargs=list_reports.output)  # fmt: skip
+    PythonOperator(
+        task_id="send_subscriptions",
+        python_callable=tasks.send_subscriptions,
+        retries=3,
+        retry_delay=timedelta(minutes=5),
+    )

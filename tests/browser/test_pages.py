@@ -3,6 +3,7 @@
 NORTHSTAR_SCREENSHOTS=1 writes the pictures of the README and the docs.
 """
 
+import json
 import os
 import re
 import shutil
@@ -23,7 +24,8 @@ from northstar.use.explain.recorded import record_queries
 from northstar.use.marts import Marts, nearest
 from northstar.use.notes import delete_note, list_notes
 from northstar.use.pages import door, serve
-from northstar.use.pages.app import read_pages
+from northstar.use.pages.contents import read_pages
+from northstar.use.pages.links import page_path
 from northstar.use.words import title_of
 from northstar.warehouse import db
 from tests.support import later_versions, longer_history
@@ -513,6 +515,113 @@ def test_a_number_opens_what_stands_behind_it_and_has_a_link_of_its_own(chromium
         page.locator("#northstar-why h2", has_text="MRR").wait_for()
     with opened(chromium, address.partition("#")[0] + "#why=https://elsewhere.example/why/", width) as page:
         assert not page.locator("#northstar-why").count() or page.locator("#northstar-why").is_hidden()
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_every_panel_is_taken_away_by_keyboard_as_rows_and_as_a_picture(chromium, pages, built, tmp_path, width):
+    with opened(chromium, pages + page_path("Executive", application="web"), width) as page:
+        panels = page.evaluate("() => [...document.querySelectorAll('.northstar-take')].map(e => e.dataset.panel)")
+        assert panels == [f"executive-{number}" for number in range(len(read_pages()[0]["panels"]))]
+        # cards, a chart, a table
+        for name in (panels[0], panels[3], panels[-1]):
+            menu = page.locator(f".northstar-take[data-panel={name}]")
+            menu.locator("summary").focus()
+            page.keyboard.press("Enter")
+            taken = {}
+            for kind in ("csv", "xlsx", "png", "svg"):
+                page.keyboard.press("Tab")
+                with page.expect_download() as download:
+                    page.keyboard.press("Enter")
+                taken[kind] = tmp_path / download.value.suggested_filename
+                download.value.save_as(taken[kind])
+                assert re.fullmatch(rf"northstar_executive_[a-z-]+_v1\.{kind}", taken[kind].name)
+            rows = taken["csv"].read_text().splitlines()
+            assert rows[0].startswith("metric_id,application,") and ",web," in rows[1]
+            assert taken["xlsx"].read_bytes()[:2] == b"PK" and taken["png"].read_bytes()[1:4] == b"PNG"
+            drawn = taken["svg"].read_text()
+            assert "application web" in drawn and "Version 1, published" in drawn and drawn.count("<text") > 5
+            if name == panels[0]:
+                assert not obstacles(page)
+            page.keyboard.press("Escape")
+            assert menu.get_attribute("open") is None
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+def test_a_link_that_is_shared_shows_the_same(chromium, pages):
+    seen = """() => [[...document.querySelectorAll('.js-plotly-plot')].map(p => p.layout.meta), [...document.querySelectorAll('.northstar-card')].map(c => c.textContent),
+      [...document.querySelectorAll('.dash-dropdown-value')].map(v => v.textContent)]"""
+    chosen = {"application": "web", "period": "3 months", "grain": "week", "segment": "country"}
+    with opened(chromium, pages, DESK) as page:
+        for control, option in chosen.items():
+            choose(page, f"executive-{control}", option)
+        address, shown = page.url, page.evaluate(seen)
+    assert set(chosen.values()) <= set(shown[2])
+    with opened(chromium, address, DESK) as page:
+        page.wait_for_function(
+            "shown => JSON.stringify((" + seen + ")()) === shown",
+            arg=json.dumps(shown, ensure_ascii=False, separators=(",", ":")),
+        )
+        assert page.url == address
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_a_metric_and_a_chapter_are_found_from_the_keyboard(chromium, pages, width):
+    with opened(chromium, pages + "/revenue", width) as page:
+        box, found = page.locator("#northstar-search"), page.locator("#northstar-found [role=option]")
+        page.keyboard.press("/" if width == DESK else "Control+k")
+        page.keyboard.type("churn rate")
+        found.filter(has_text="Customer churn rate").first.wait_for()
+        assert not obstacles(page) and page.evaluate("() => document.documentElement.scrollWidth") <= width
+        first = page.evaluate("() => document.activeElement.getAttribute('aria-activedescendant')")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowUp")
+        assert page.evaluate("() => document.activeElement.getAttribute('aria-activedescendant')") == first
+        page.keyboard.press("Escape")
+        assert box.is_hidden() and page.url.startswith(pages + "/revenue")
+        page.locator(".northstar-search-open").click()
+        page.keyboard.type("customer_churn_rate")
+        # titles first, then definitions that name it
+        page.wait_for_function(
+            "() => ((document.querySelector('#northstar-found [role=option] strong') || {}).textContent || '') === 'Customer churn rate'"
+        )
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/metrics?*")
+        page.wait_for_function(
+            "() => (document.querySelector('#metrics-about') || {textContent: ''}).textContent.includes('Customer churn rate')"
+        )
+        page.keyboard.press("Control+k")
+        page.keyboard.type("who is told")
+        found.filter(has_text="Who is told").first.wait_for()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/docs/pages_reports_alerts#who-is-told")
+        page.locator("#who-is-told").wait_for()
+        assert not obstacles(page) and page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_a_reader_saves_a_view_and_comes_back_to_it(chromium, pages, width):
+    with opened(chromium, pages + page_path("Revenue", application="web", grain="week"), width) as page:
+        page.locator(".northstar-views-open").click()
+        dialog = page.locator("#northstar-views")
+        assert "No view is saved yet" in dialog.inner_text()
+        # nothing is sent from a home without notify.yml
+        dialog.locator("p", has_text="notify.yml").wait_for()
+        page.keyboard.type("<b>Web</b>, by week")
+        page.keyboard.press("Enter")
+        dialog.locator("a", has_text="<b>Web</b>, by week").wait_for()
+        assert not obstacles(page) and page.evaluate("() => document.documentElement.scrollWidth") <= width
+        page.keyboard.press("Escape")
+        assert dialog.is_hidden()
+        go(page, pages + "/alerts")
+        page.locator(".northstar-views-open").click()
+        dialog.locator("a").click()
+        page.wait_for_url("**/revenue?*")
+        page.wait_for_function(READY)
+        assert page_path("Revenue", application="web").partition("?")[2] in page.url
+        assert page.locator("#revenue-grain .dash-dropdown-value").first.inner_text() == "week" or width == PHONE
+        page.locator(".northstar-views-open").click()
+        dialog.get_by_role("button", name="Delete <b>Web</b>, by week").click()
+        assert "No view is saved yet" in dialog.inner_text()
 
 
 @pytest.mark.parametrize("width", [DESK, PHONE])

@@ -11,7 +11,7 @@ from northstar.build.code_version import code_version
 from northstar.build.own_seeds import check_own_seeds, own_funnels, project_directory, unknown_names, write_project
 from northstar.runs.lifecycle import open_run
 from northstar.runs.verify import verify
-from northstar.use.pages.app import pages_of
+from northstar.use.pages.contents import pages_of
 from northstar.warehouse import db
 from tests.support import empty, published, run, select, silent, utc, write_rows
 

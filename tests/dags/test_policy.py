@@ -125,6 +125,7 @@ def test_models_and_checks_are_not_retried(bag):
                 "extract.land_source",
                 "build.build_wide_models",
                 "send_report",
+                "send_subscriptions",
             ), task.task_id
             assert task.task_id != "extract.land_source" or isinstance(task.retry_policy, RetryWhatPasses)
 

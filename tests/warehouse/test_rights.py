@@ -144,6 +144,10 @@ OF_ANOTHER_ROLE = {
         "select explain.query_of('metrics_revenue', 0, 'mrr', 'value')",
         "select explain.require_shown(now(), now(), 'all', '', '', 'month')",
         "select * from audit.explained",
+        # who subscribed to what, and the tokens that end it
+        "select token from audit.subscriptions",
+        "update audit.subscriptions set target = 'me@example.org'",
+        "create function subscriptions.finish(int) returns int language sql as 'select 1'",
         "set role explainer",
         "create function explain.models() returns int language sql as 'select 1'",
         *(f"select {lock}" for lock in LOCKS),
@@ -257,7 +261,9 @@ def test_no_role_of_the_job_can_do_what_an_administrator_can(built, role):
         assert not any(row.values()) and groups.fetchall() == []
 
 
-def test_nothing_runs_with_the_rights_of_its_maker_but_what_shows_rows_and_may_only_read(built):
+def test_nothing_runs_with_the_rights_of_its_maker_but_what_only_reads_rows_and_what_begins_or_ends_a_subscription(
+    built,
+):
     with db.connect(built, "owner") as connection:
         definers = connection.execute(
             "select proname, pronamespace::regnamespace::text as schema, proowner::regrole::text as owner, proconfig, "
@@ -273,7 +279,8 @@ def test_nothing_runs_with_the_rights_of_its_maker_but_what_shows_rows_and_may_o
             "select relname, reloptions from pg_class where relkind = 'v' and relnamespace in ('marts'::regnamespace, 'marts_history'::regnamespace, 'marts_at_version'::regnamespace)"
         ).fetchall()
     assert {(d["schema"], d["owner"], *d["proconfig"], d["is_public"]) for d in definers} == {
-        ("explain", "explainer", "search_path=pg_catalog, pg_temp", False)
+        ("explain", "explainer", "search_path=pg_catalog, pg_temp", False),
+        ("subscriptions", "publisher", "search_path=pg_catalog, pg_temp", False),
     }
     assert {d["proname"] for d in definers if d["is_open"]} == {
         "models",
@@ -281,6 +288,9 @@ def test_nothing_runs_with_the_rights_of_its_maker_but_what_shows_rows_and_may_o
         "rows_of",
         "parts_of",
         "landed_of",
+        "subscribe",
+        "name_of",
+        "finish",
     }
     assert not any(maker.values()) and writable == []
     # whoever reads the view needs the right to read what it reads

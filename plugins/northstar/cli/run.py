@@ -2,12 +2,13 @@
 
 import argparse
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import progress
-from northstar.base.settings import load_settings
+from northstar.base.settings import Settings, load_settings
 from northstar.base.tables import table
 from northstar.cli.command import Command
 
@@ -56,7 +57,7 @@ def register(command: Command) -> None:
     sub = command("report", _report, "make a report on what is published, store it and print it; --send also sends it")
     sub.add_argument(
         "report",
-        help="daily, weekly, monthly, quarterly or annual; `list` for the stored reports; or the number of a stored report",
+        help="daily, weekly, monthly, quarterly or annual; `list` for the stored reports; `subscriptions` for the views that readers subscribed to (--send sends those that are due); or the number of a stored report",
     )
     sub.add_argument(
         "--as-of", help="report on the last period that was over at this time (default: the time of the newest version)"
@@ -132,11 +133,24 @@ def _forecast(arguments: argparse.Namespace) -> None:
     forecast_metrics(load_settings(arguments.home), progress)
 
 
+def _subscriptions(settings: Settings, is_sending: bool) -> None:
+    from northstar.use.pages.subscriptions import list_subscriptions, send_due
+
+    if is_sending:
+        print("\n".join(send_due(settings, datetime.now(UTC))) or "no subscription is due")
+        return
+    rows = list_subscriptions(settings)
+    print(table(rows) if rows else "nobody has subscribed to a view")
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from northstar.use.reports.send import make_and_keep, send
     from northstar.use.reports.store import list_reports, read_report
 
     settings = load_settings(arguments.home)
+    if arguments.report == "subscriptions":
+        _subscriptions(settings, arguments.send)
+        return
     zone = settings.rules.calendar.zone
     if arguments.report == "list":
         rows = list_reports(settings)

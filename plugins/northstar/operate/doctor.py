@@ -356,7 +356,7 @@ def _roles(settings: Settings, connection: Connection) -> Iterator[Observation]:
 
 
 # schemas that readers may use; in marts_history a policy of each table limits the rows that they see
-OPEN_TO_READERS = ("marts", "marts_history", "marts_at_version", "explain")
+OPEN_TO_READERS = ("marts", "marts_history", "marts_at_version", "explain", "subscriptions")
 # tables that no role but their owner uses
 PRIVATE = {("audit", "bootstrapped"), ("audit", "migrations"), ("core", "touched"), ("core", "touched_periods")}
 

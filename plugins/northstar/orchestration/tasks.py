@@ -232,3 +232,11 @@ def send_report(name: str, as_of: str, **context: Unpack[Context]) -> str:
     from northstar.use import stage as use
 
     return use.send_report(load_settings(), name, parse_time(as_of), f"{context['dag_run'].dag_id} {context['run_id']}")
+
+
+def send_subscriptions(**context: Unpack[Context]) -> str:
+    """Send the views that readers subscribed to and that are due; returns where they went."""
+    from northstar.use import stage as use
+
+    at = (context["dag_run"].run_after or datetime.now(UTC)).astimezone(UTC)
+    return use.send_subscriptions(load_settings(), at, _print_visible)

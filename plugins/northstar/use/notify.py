@@ -8,11 +8,13 @@ routes:
   page on-call: [{webhook: pagerduty}]    # webhook: a connection; its password is the routing key; give a host only if it is not PagerDuty's
   default: [{mail: [data@example.org]}]   # alerts without a route of their own
 reports: {daily: everyone, weekly: everyone}     # the route of each report; a report without a route is only made and kept
+subscribers: [example.org]                # readers may subscribe mail addresses of these domains to views, besides the addresses of the routes
 remind_hours: 24                          # after which an open alert is sent again, unless somebody has acknowledged it
 maintenance:                              # no messages about these applications in this time
   - {from: 2026-04-01T22:00:00Z, until: 2026-04-02T02:00:00Z, applications: [web]}
 """
 
+import re
 import smtplib
 import ssl
 import time
@@ -34,6 +36,7 @@ from northstar.connections.find import find_connection
 KINDS = ("mail", "slack", "webhook")
 PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
 ATTEMPTS, TIMEOUT_SECONDS = 3, 15
+LONGEST_ADDRESS = 254
 
 
 # a webhook's body, as the service that it goes to wants it
@@ -42,13 +45,18 @@ Body = dict[str, object]
 
 @dataclass
 class Message:
-    """A message to send. events: the bodies of webhooks without their key, in PagerDuty's format. images: png by content id."""
+    """A message to send. events: the bodies of webhooks without their key, in PagerDuty's format. images: png by content id.
+
+    attachments: {file name: (type, content)} and headers are for mails.
+    """
 
     subject: str
     text: str
     html: str | None = None
     images: dict[str, bytes] = field(default_factory=dict, repr=False)
     events: list[Body] = field(default_factory=list)
+    attachments: dict[str, tuple[str, bytes]] = field(default_factory=dict, repr=False)
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,7 @@ class Channels(Section):
     runbooks: str | None = None
     routes: dict[str, list[Entry]] = Field({}, description="give a list of addresses by the route's name")
     reports: dict[str, str] = Field({}, description="give a route by the report's name")
+    subscribers: list[str] = Field([], description="give a list of domains, such as [example.org]")
     remind_hours: float = Field(24, gt=0, description="give hours, more than 0")
     maintenance: list[Window] = Field([], description="give a list of windows with from and until")
 
@@ -135,6 +144,23 @@ class Channels(Section):
             everybody = tuple(entry.mail or [getattr(entry, kind)])
             all_addresses += [Address(kind, one, everybody) for one in everybody]
         return list(dict.fromkeys(all_addresses))
+
+    def may_subscribe(self, kind: str, target: str) -> bool:
+        """Whether a reader may have views sent there: an address of a route, or a mail address of a domain of `subscribers`."""
+        if any((a.kind, a.target) == (kind, target) for name in self.routes for a in self.addresses(name)):
+            return True
+        name, at, domain = target.rpartition("@")
+        is_address = bool(name and at) and not re.search(r"[\s,;<>\"@]", name) and len(target) <= LONGEST_ADDRESS
+        return (
+            kind == "mail"
+            and self.mail is not None
+            and is_address
+            and domain.lower() in map(str.lower, self.subscribers)
+        )
+
+    def entry(self, kind: str, target: str) -> Entry:
+        """An entry of a route for one address."""
+        return Entry.model_validate({kind: target})
 
     def is_quiet(self, application: str, now: datetime) -> bool:
         """Whether the application is being worked on, so that nothing is sent about it."""
@@ -171,6 +197,8 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
         channels.mail.sender,
         ", ".join(address.recipients),
     )
+    for name, value in message.headers.items():
+        mail[name] = value
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
     mail.set_content(make_visible(message.text))
     if message.html:
@@ -178,6 +206,9 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
         _, page = mail.iter_parts()
         for name, image in message.images.items():
             page.add_related(image, "image", "png", cid=f"<{name}>")
+    for name, (kind, content) in message.attachments.items():
+        maintype, _, subtype = kind.partition("/")
+        mail.add_attachment(content, maintype=maintype, subtype=subtype, filename=name)
     with smtplib.SMTP(connection.host or "localhost", connection.port or 25, timeout=TIMEOUT_SECONDS) as server:
         server.ehlo()
         if server.has_extn("starttls"):

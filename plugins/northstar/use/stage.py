@@ -8,7 +8,7 @@ from northstar.use.alerts.evaluate import evaluate
 from northstar.use.forecasts import forecast_metrics
 from northstar.use.reports.send import make_and_keep, reports_due, reports_over, send
 
-__all__ = ["due_reports", "evaluate_alerts", "forecast_metrics", "send_report"]
+__all__ = ["due_reports", "evaluate_alerts", "forecast_metrics", "send_report", "send_subscriptions"]
 
 
 def evaluate_alerts(settings: Settings, progress: Progress = print) -> None:
@@ -31,3 +31,11 @@ def send_report(settings: Settings, name: str, as_of: datetime, task: str) -> st
     report_id, report = make_and_keep(settings, name, as_of)
     addresses = send(settings, report_id, report, task)
     return f"{report.subject}: {', '.join(addresses) or 'kept, no route is named for it'}"
+
+
+def send_subscriptions(settings: Settings, at: datetime, progress: Progress = print) -> str:
+    """Send the views that readers subscribed to and that are due; says where they went."""
+    # what draws the pages is imported where it is used
+    from northstar.use.pages.subscriptions import send_due
+
+    return ", ".join(send_due(settings, at, progress)) or "no subscription is due"

@@ -34,6 +34,7 @@ WRITERS = {
     "alert_evaluations": ("publisher",),
     "reports": ("publisher",),
     "outbox": ("publisher",),
+    "subscriptions": ("publisher",),
     "backfills": ("transformer",),
     "maintenance": ("transformer",),
     "erasures": ("loader",),

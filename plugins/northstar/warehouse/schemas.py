@@ -10,5 +10,6 @@ SCHEMAS = {
     "marts_history": "publisher",
     "marts_at_version": "publisher",
     "explain": "explainer",
+    "subscriptions": "publisher",
     "audit": "northstar_owner",
 }

@@ -17,7 +17,17 @@ from psycopg import sql
 from northstar.base.errors import NorthstarError, WarehouseUnreachable
 from northstar.base.settings import PACKAGE, Settings
 from northstar.contract import entities
-from northstar.warehouse import db, explain, landed_tables, marks, migrations, rights, role_settings, schemas
+from northstar.warehouse import (
+    db,
+    explain,
+    landed_tables,
+    marks,
+    migrations,
+    rights,
+    role_settings,
+    schemas,
+    subscriptions,
+)
 from northstar.warehouse.landed_tables import follow_contract, landed_columns, landed_table_ddl
 from northstar.warehouse.rights import (
     GRANTS,
@@ -240,7 +250,7 @@ def _require_current(settings: Settings) -> None:
 
 def _fingerprint(settings: Settings, has_airflow: bool) -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for module in (schemas, rights, landed_tables, role_settings, explain):
+    for module in (schemas, rights, landed_tables, role_settings, explain, subscriptions):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update((PACKAGE / "contract" / "entities.yml").read_bytes())
     for migration in migrations.load_migrations():
@@ -286,6 +296,7 @@ def _create_contents(connection: Connection, settings: Settings, database: str) 
     connection.execute(db.replace_role_names(settings, GRANTS))
     grant_audit_tables(connection, settings)
     explain.make_functions(connection, settings)
+    subscriptions.make_functions(connection, settings)
     grant_connect(connection, settings, database)
     role_settings.restore(connection, settings)
     if marks.claim_database(connection, settings):

@@ -20,7 +20,8 @@ from northstar.use.last_preview import FILE, keep_preview, kept_preview
 from northstar.use.lineage.published import keep_lineage, kept_lineage
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages import app
-from northstar.use.pages.app import read_pages, shown_preview
+from northstar.use.pages.app import shown_preview
+from northstar.use.pages.contents import read_pages
 from northstar.use.pages.describe import banner, description, made_of
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels import cards, line
@@ -182,8 +183,8 @@ def test_the_table_of_targets_has_their_thresholds_and_zones_worst_first(built, 
 
 def test_a_card_says_by_which_grain_its_target_is_judged_where_it_shows_another():
     targets = pd.DataFrame([{"metric_id": "error_rate", "segment": "", "zone": "green", "grain": "hour", "application": "web"}])  # fmt: skip
-    assert cards._zone(targets, "error_rate", "web", "month") == ("green", "on target by hour")
-    assert cards._zone(targets, "error_rate", "web", "hour") == ("green", "on target")
+    assert cards.find_zone(targets, "error_rate", "web", "month") == ("green", "on target by hour")
+    assert cards.find_zone(targets, "error_rate", "web", "hour") == ("green", "on target")
 
 
 def test_a_period_that_has_hardly_begun_is_not_drawn(painter):

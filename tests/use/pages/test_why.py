@@ -15,7 +15,7 @@ from northstar.base.formats import format_value
 from northstar.use.explain.explanation import explain
 from northstar.use.explain.recorded import record_queries
 from northstar.use.marts import Marts
-from northstar.use.pages.app import read_pages
+from northstar.use.pages.contents import read_pages
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.why import add_why
 from northstar.use.why.background import Place, find_background, parse_moment, period_query

@@ -4,11 +4,10 @@ Every panel is drawn from the marts when somebody opens it, as `bi_reader`. What
 """
 
 import logging
-import re
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,20 +18,22 @@ from vizro.managers import data_manager
 from vizro.models.types import capture
 
 from northstar.base.clock import GRAINS
-from northstar.base.config_files import read_own_yaml
 from northstar.base.formats import format_value
-from northstar.base.settings import Settings, load_settings
+from northstar.base.settings import load_settings
 from northstar.build.lineage import Lineage
-from northstar.build.own_seeds import own_funnels
 from northstar.use.alerts.rules import unit_of
 from northstar.use.last_preview import KeptPreview, kept_preview
 from northstar.use.lineage.published import kept_lineage
 from northstar.use.marts import Marts, Published
-from northstar.use.pages import door, serve
+from northstar.use.pages import choices, door, serve
 from northstar.use.pages.as_of import Choice, obey_as_of, shown_marts
+from northstar.use.pages.choices import NO_SEGMENT, PERIODS, UNKNOWN
+from northstar.use.pages.contents import PageContent, pages_of
 from northstar.use.pages.customers import add_customers
 from northstar.use.pages.describe import banner, description, made_of, rules
+from northstar.use.pages.downloads import add_downloads
 from northstar.use.pages.links import page_path, slug
+from northstar.use.pages.manual import add_manual
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import (
     WORST,
@@ -43,16 +44,15 @@ from northstar.use.pages.panels.drawing import (
     why_link,
     with_mark,
 )
+from northstar.use.pages.readings import read_newest_values, read_restatements, read_targets
+from northstar.use.pages.search import add_search
+from northstar.use.pages.subscribing import add_subscribing
 from northstar.use.pages.why import add_why
 from northstar.use.why.background import Place
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
 from northstar.warehouse.rows import Row
 
-PAGES = Path(__file__).with_name("pages.yml")
 ASSETS = Path(__file__).with_name("assets")
-PERIODS = {"3 months": 3, "6 months": 6, "12 months": 12, "24 months": 24, "36 months": 36, "everything": 0}
-NO_SEGMENT = "in total"
-UNKNOWN = "there is no such application, metric, grain, period or segment"
 BROKEN = "this panel could not be drawn; the log of the pages says why"
 LOG = logging.getLogger(__name__)
 # Vizro needs the name of a frame for each figure; ours read the marts instead
@@ -69,42 +69,6 @@ def newest_marts() -> Marts:
 def painter() -> Painter:
     """The painter of the version that is shown."""
     return Painter(shown_marts(newest_marts()))
-
-
-class PageContent(TypedDict):
-    """A page of pages.yml. group: the heading that it stands under in the navigation."""
-
-    title: str
-    group: str
-    panels: list[Panel]
-
-
-@cache
-def read_pages() -> list[PageContent]:
-    """The pages of pages.yml."""
-    pages: list[PageContent] = read_own_yaml(PAGES)
-    return pages
-
-
-def pages_of(settings: Settings) -> list[PageContent]:
-    """The pages of a home: those of pages.yml, with the home's own funnels on the page Journeys in place of the release's funnels everywhere."""
-    funnels = own_funnels(settings)
-    if funnels is None:
-        return read_pages()
-    own_panels: list[Panel] = [
-        {"title": title_of(name), "kind": "funnel", "funnel": name, "metrics": ["funnel_stages"], "width": 6}
-        for name in funnels
-    ]
-    return [
-        {
-            **page,
-            "panels": [
-                *(own_panels if page["title"] == "Journeys" else []),
-                *(panel for panel in page["panels"] if panel["kind"] != "funnel"),
-            ],
-        }
-        for page in read_pages()
-    ]
 
 
 @capture("graph")
@@ -195,13 +159,7 @@ def restatements_table(data_frame: pd.DataFrame, metric: str = "mrr", applicatio
     """Published values of the chosen metric that changed later."""
     if not is_offered(application=application, metric=metric):
         return html.Div(UNKNOWN, role="alert")
-    frame = painter().marts.frame(
-        "select r.*, m.unit, o.rules ->> 'reporting_currency' as old_currency, n.rules ->> 'reporting_currency' as new_currency "
-        "from metric_restatements as r join metrics as m using (metric_id) left join certificates as o on r.old_version = o.published_version "
-        "left join certificates as n on r.new_version = n.published_version where r.metric_id = %(metric)s "
-        "and r.application = %(application)s order by new_version desc, period_start desc, segment, segment_value limit 500",
-        metric=metric, application=application,
-    )  # fmt: skip
+    frame = read_restatements(painter().marts, metric, application)
     currency = painter().marts.currency
     rows = [
         {"period": period(r["period_start"], r["grain"], painter().marts.calendar), "grain": r["grain"], "segment": r["segment_value"] or "total",
@@ -227,12 +185,7 @@ def catalogue_table(data_frame: pd.DataFrame, application: str = "all") -> html.
 def _catalogue_table(marts: Marts, application: str) -> html.Div:
     metrics_by_id, targets = marts.catalogue(), marts.targets(application)
     lacking = marts.lacking(application)
-    frame = marts.frame(
-        "select distinct on (metric_id) metric_id, grain, period_start, value, null_reason from metric_values where application = %(application)s "
-        "and segment = '' and is_complete and grain != 'hour' "
-        "and (metric_id, grain) in (select * from unnest(%(metrics)s::text[], %(grains)s::text[])) order by metric_id, period_start desc",
-        application=application, metrics=list(metrics_by_id), grains=[_first_grain(entry["grains"]) for entry in metrics_by_id.values()],
-    )  # fmt: skip
+    frame = read_newest_values(marts, application)
     newest = {r["metric_id"]: r for r in frame.to_dict("records")} if len(frame) else {}
     found = marts.restated(frame.assign(application=application, segment="", segment_value=""))
     restated = {key[0]: value for key, value in found.items()}
@@ -274,12 +227,10 @@ def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
     currency = painter().marts.currency
     expected: dict[str, Chance] = {}
     rows = []
-    targets = marts.targets(application)
-    judged = targets[targets["period_start"].notna()] if len(targets) else targets
-    restated = marts.restated(judged)
-    for r in targets.to_dict("records"):
-        if dashboard not in re.split("[,;]", r["dashboards"] or ""):
-            continue
+    targets = read_targets(marts, dashboard, application)
+    frame = pd.DataFrame(targets)
+    restated = marts.restated(frame[frame["period_start"].notna()]) if len(frame) else {}
+    for r in targets:
         expected |= marts.expectations(r["metric_id"]) if pd.notna(r["due_at"]) else {}
         warning, critical, target = (
             "" if r[name] is None else format_value(r[name], r["unit"], currency)
@@ -356,19 +307,7 @@ def is_offered(
     metric: object = None,
 ) -> bool:
     """Whether a reader can choose these values. A request may contain any values, and its answer would be kept."""
-    marts = painter().marts
-    metrics_by_id = marts.catalogue()
-    return (
-        application in marts.applications()
-        and grain in GRAINS
-        and months in list(PERIODS.values())
-        and (segment == NO_SEGMENT or any(segment in entry["segments"] for entry in metrics_by_id.values()))
-        and (metric is None or metric in list(metrics_by_id))
-    )
-
-
-def _first_grain(grains: list[str]) -> str:
-    return next(g for g in ("month", "week", "quarter", "year", "day", "hour") if g in grains)
+    return choices.is_offered(painter().marts, application, grain, months, segment, metric)
 
 
 def _draw_or_explain(panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -624,6 +563,10 @@ def __getattr__(name: str) -> Any:
         door.add_headers(server, dash.csp_hashes)
         obey_as_of(server, newest_marts)
         add_why(server, lambda: painter().marts)
+        add_downloads(server, lambda: painter().marts)
+        add_search(server, lambda: painter().marts)
+        add_manual(server, settings.root)
+        add_subscribing(server, settings, lambda: painter().marts)
         add_customers(server, lambda: painter().marts, [page["title"] for page in pages_of(settings)])
         # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one
         server.test_client().get("/", headers=door.credentials(settings))

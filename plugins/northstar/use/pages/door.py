@@ -21,6 +21,8 @@ from northstar.base.settings import Settings
 
 USER = "reader"
 HEALTH = "/health"
+# a link in a message ends its subscription without a password
+UNSUBSCRIBE = "/unsubscribe/"
 KEY = "key"
 CALLBACK = "/_dash-update-component"
 REMEMBERED_SECONDS = 30 * 86_400
@@ -66,7 +68,11 @@ def require_key(server: Flask, settings: Settings) -> None:
 
     @server.before_request
     def _check_access() -> ResponseReturnValue | None:
-        if request.path == HEALTH or _is_equal(request.cookies.get(cookie), link_key):
+        if (
+            request.path == HEALTH
+            or request.path.startswith(UNSUBSCRIBE)
+            or _is_equal(request.cookies.get(cookie), link_key)
+        ):
             return None
         address, authorization = request.remote_addr or "", request.headers.get("Authorization")
         has_link = request.method == "GET" and KEY in request.args

@@ -22,6 +22,14 @@ from northstar.use.why.background import Place
 from northstar.use.words import period
 
 
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The values of the newest complete period, in the order of the bars, also those that there is no room for."""
+    frame = marts.by_segment(panel["metrics"][0], application, grain, panel["segment"])
+    if "headroom" in panel and len(frame):
+        frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
+    return frame
+
+
 def _restated(
     marts: Marts, frame: pd.DataFrame, metric: str, grain: str, application: str, panel: Panel
 ) -> dict[str, str]:
@@ -42,14 +50,12 @@ def _headroom(restated: Restated, panel: Panel) -> Restated:
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     metric = panel["metrics"][0]
-    frame = escape_labels(marts.by_segment(metric, application, grain, panel["segment"]), "segment_value")
+    frame = escape_labels(read(marts, panel, application, grain, months, segment), "segment_value")
     if not len(frame):
         return without_values(marts, metric, application, f"no values for {application}")
     unit = marts.catalogue()[metric]["unit"]
     kind = nearest(grain, marts.catalogue()[metric]["grains"])
     restated = _restated(marts, frame, metric, kind, application, panel)
-    if "headroom" in panel:
-        frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
     hidden_count = len(frame) - BARS
     frame = frame.head(BARS)
     texts = [format_value(value, unit, marts.currency) for value in frame["value"]]

@@ -1,5 +1,6 @@
 """A panel of kind bridges: how recurring revenue moved within each value of a segment, and from one to another."""
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_amount
@@ -21,6 +22,25 @@ from northstar.use.words import period
 from northstar.warehouse.rows import Row
 
 STEPS = ("new", "reactivation", "expansion", "transferred_in", "contraction", "churned", "transferred_out", "fx")
+STATEMENT = (
+    "select * from mrr_bridge where segment = %(segment)s and application = %(application)s and grain = %(grain)s "
+    "and period_start = %(start)s order by greatest(opening_mrr, closing_mrr) desc, segment_value"
+)
+
+
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The rows of mrr_bridge of the newest complete period, the largest values first, also those that there is no room for."""
+    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter", "year"]))
+    if not len(ends):
+        return ends
+    newest = ends.sort_values("place").to_dict("records")[0]
+    return marts.frame(
+        STATEMENT,
+        segment=panel["segment"],
+        application=application,
+        grain=newest["grain"],
+        start=newest["period_start"],
+    )
 
 
 def _now(
@@ -36,24 +56,18 @@ def _now(
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     """A stack of steps for each value of the panel's segment, over the newest complete period; the largest values first."""
-    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter", "year"]))
-    if len(ends) < 1:
+    if not len(marts.newest(["mrr"], application, nearest(grain, ["month", "quarter", "year"]))):
         return without_values(marts, "mrr", application, f"no MRR for {application}")
-    newest = ends.sort_values("place").to_dict("records")[0]
-    start, kind = newest["period_start"], newest["grain"]
-    text = (
-        "select * from mrr_bridge where segment = %(segment)s and application = %(application)s and grain = %(grain)s "
-        "and period_start = %(start)s order by greatest(opening_mrr, closing_mrr) desc, segment_value limit %(bars)s"
-    )
-    chosen = {"segment": panel["segment"], "application": application, "grain": kind, "start": start}
-    shown = marts.frame(text, bars=BARS, **chosen)
-    columns = ["opening_mrr", "closing_mrr", *(f"{step}_mrr" for step in STEPS)]
-    # all values of now: another one may be among the largest
-    changed = marts.changed(shown, ["segment_value"], columns, text, bars=None, **chosen)
-    why = marts.reasons_since("mrr", application) if changed else ""
+    shown = read(marts, panel, application, grain, months, segment).head(BARS)
     frame = escape_labels(shown, "segment_value")
     if not len(frame):
         return empty_figure(f"no MRR by {panel['segment']} for {application}")
+    start, kind = frame["period_start"].iloc[0], frame["grain"].iloc[0]
+    columns = ["opening_mrr", "closing_mrr", *(f"{step}_mrr" for step in STEPS)]
+    changed = marts.changed(
+        shown, ["segment_value"], columns, STATEMENT, segment=panel["segment"], application=application, grain=kind, start=start
+    )  # fmt: skip
+    why = marts.reasons_since("mrr", application) if changed else ""
     values = list(frame["segment_value"])
     ends_of = [
         f"{format_amount(o, marts.currency)} → {format_amount(c, marts.currency)}"

@@ -35,7 +35,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
     for metric in panel["metrics"]:
         if metric in catalogue:
             rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
-            zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
+            zone = find_zone(targets, metric, application, rows[0]["grain"] if rows else grain)
             cards.append(
                 _card(
                     marts,
@@ -89,7 +89,7 @@ def _card(
     return html.Div(parts, className="northstar-card", role="listitem", **attribute("data-metric", metric))
 
 
-def _zone(targets: pd.DataFrame, metric: str, application: str, grain: str) -> tuple[str, str] | None:
+def find_zone(targets: pd.DataFrame, metric: str, application: str, grain: str) -> tuple[str, str] | None:
     """The worst zone of a metric's targets, and in words whose it is, and the grain that it is judged by where the card shows another."""
     own = targets[(targets["metric_id"] == metric) & (targets["segment"] == "")] if len(targets) else targets
     if not len(own):

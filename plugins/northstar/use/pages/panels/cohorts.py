@@ -10,18 +10,27 @@ from northstar.use.why.mart_rows import rows_path
 
 # the metric that stands on what keeps an account in a cohort
 MEASURES = {"activity": "mau", "paying": "mrr"}
+CELLS = (
+    "select cohort_month, months_since, cohort_size, retention_percent from cohort_retention where cohort_kind = %(kind)s "
+    "and application = %(application)s and is_complete and retention_percent is not null and cohort_month >= %(since)s::date and months_since <= 24"
+)
+
+
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The cells that are over: cohort_month, months_since, cohort_size, retention_percent."""
+    frame = marts.frame(CELLS, **_chosen(marts, panel, application, months))
+    # who is not seen to be active may be active all the same
+    return frame.head(0) if MEASURES[panel["cohort_kind"]] in marts.lacking(application) else frame
+
+
+def _chosen(marts: Marts, panel: Panel, application: str, months: int) -> dict[str, object]:
+    return {"kind": panel["cohort_kind"], "application": application, "since": marts.since(months)}
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    text = (
-        "select cohort_month, months_since, cohort_size, retention_percent from cohort_retention where cohort_kind = %(kind)s "
-        "and application = %(application)s and is_complete and retention_percent is not null and cohort_month >= %(since)s::date and months_since <= 24"
-    )
-    chosen = {"kind": panel["cohort_kind"], "application": application, "since": marts.since(months)}
-    frame = marts.frame(text, **chosen)
-    # who is not seen to be active may be active all the same
+    frame = read(marts, panel, application, grain, months, segment)
     measure = MEASURES[panel["cohort_kind"]]
-    if not len(frame) or measure in marts.lacking(application):
+    if not len(frame):
         return without_values(marts, measure, application, f"no cohorts for {application}")
     table = frame.assign(retention_percent=frame["retention_percent"].astype(float)).pivot(
         index="cohort_month", columns="months_since", values="retention_percent"
@@ -29,7 +38,13 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     sizes = frame.groupby("cohort_month")["cohort_size"].first()
     rows = [f"{month:%b %Y} ({sizes[month]:,})" for month in table.index]
     is_small = table.size <= 200
-    restated = marts.changed(frame, ["cohort_month", "months_since"], ["retention_percent"], text, **chosen)
+    restated = marts.changed(
+        frame,
+        ["cohort_month", "months_since"],
+        ["retention_percent"],
+        CELLS,
+        **_chosen(marts, panel, application, months),
+    )
     reasons = marts.reasons_since(measure, application) if restated else ""
     words = {
         key: describe_now(format_value(now["retention_percent"] if now else None, "percent"), reasons)

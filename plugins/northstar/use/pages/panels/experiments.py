@@ -9,11 +9,16 @@ from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, esc
 from northstar.use.why.mart_rows import rows_path
 
 
-def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    frame = marts.frame(
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The rows of experiment_results."""
+    return marts.frame(
         "select * from experiment_results where application = %(application)s order by experiment, variant != control, variant",
         application=application,
     )
+
+
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    frame = read(marts, panel, application, grain, months, segment)
     if not len(frame):
         return empty_figure(f"no experiments for {application}")
     figure, summaries = go.Figure(), []

@@ -18,26 +18,36 @@ from northstar.use.words import period
 
 # why a stage has no visitors, not even none
 NO_EVENT = "no event of this stage, or of one before it, was landed by then"
+GRAINS = ["day", "week", "month"]
+# start: of the period; null for the newest complete one
+STAGES = (
+    "with newest as (select coalesce(%(start)s::timestamptz, max(period_start)) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s "
+    "and (application = %(application)s or %(application)s = 'all') and is_complete), "
+    "stages as (select period_start, stage_number, stage, sum(visitors)::bigint as visitors, min(target_percent) as target_percent "
+    "from funnel_stages join newest using (period_start) where funnel = %(funnel)s and grain = %(grain)s "
+    "and (application = %(application)s or %(application)s = 'all') group by 1, 2, 3) "
+    "select *, 100.0 * visitors / nullif(lag(visitors) over (order by stage_number), 0) as from_previous_percent from stages "
+    "order by stage_number"
+)
+
+
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The stages in the newest complete period: period_start, stage_number, stage, visitors, target_percent, from_previous_percent."""
+    # a visitor belongs to one application, so the visitors of all applications are the sum
+    return marts.frame(STAGES, start=None, **_chosen(panel, application, grain))
+
+
+def _chosen(panel: Panel, application: str, grain: str) -> dict[str, object]:
+    return {"funnel": panel["funnel"], "grain": nearest(grain, GRAINS), "application": application}
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    grain = nearest(grain, ["day", "week", "month"])
-    # a visitor belongs to one application, so the visitors of all applications are the sum
-    text_of_stages = (
-        "with newest as (select coalesce(%(start)s::timestamptz, max(period_start)) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s "
-        "and (application = %(application)s or %(application)s = 'all') and is_complete), "
-        "stages as (select period_start, stage_number, stage, sum(visitors)::bigint as visitors, min(target_percent) as target_percent "
-        "from funnel_stages join newest using (period_start) where funnel = %(funnel)s and grain = %(grain)s "
-        "and (application = %(application)s or %(application)s = 'all') group by 1, 2, 3) "
-        "select *, 100.0 * visitors / nullif(lag(visitors) over (order by stage_number), 0) as from_previous_percent from stages "
-        "order by stage_number"
-    )
-    chosen = {"funnel": panel["funnel"], "grain": grain, "application": application}
-    frame = marts.frame(text_of_stages, start=None, **chosen)
+    frame, grain = read(marts, panel, application, grain, months, segment), nearest(grain, GRAINS)
     if not len(frame) or not frame["visitors"].dropna().max():
         return empty_figure(f"no visitors of {application} in this funnel")
     texts, start = [], frame["period_start"].iloc[0]
-    restated = marts.changed(frame, ["stage_number"], ["visitors"], text_of_stages, start=start, **chosen)
+    chosen = _chosen(panel, application, grain)
+    restated = marts.changed(frame, ["stage_number"], ["visitors"], STAGES, start=start, **chosen)
     for row in frame.to_dict("records"):
         if pd.isna(row["visitors"]):
             texts.append(f"not measured · {NO_EVENT}")

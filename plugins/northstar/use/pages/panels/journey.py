@@ -1,25 +1,32 @@
 """A panel of kind journey: where sessions go."""
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import COLOURS, FLOWS, MARK, Panel, describe_now, empty_figure, escape_labels
 from northstar.use.why.mart_rows import rows_path
 
+WAYS = (
+    "with chosen as (select * from user_paths where (application = %(application)s or %(application)s = 'all') and month = ("
+    "select max(month) from user_paths where month < date_trunc('month', %(as_of)s::timestamptz)::date)) "
+    "select from_event, to_event, month, sum(sessions)::bigint as sessions, "
+    "100.0 * sum(sessions) / sum(sum(sessions)) over (partition by from_event) as share "
+    "from chosen group by 1, 2, 3 order by sessions desc, from_event, to_event"
+)
+
+
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The ways of the last month that is over, the most used first, also those that there is no room for."""
+    return marts.frame(WAYS, application=application, as_of=marts.as_of())
+
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    text = (
-        "with chosen as (select * from user_paths where (application = %(application)s or %(application)s = 'all') and month = ("
-        "select max(month) from user_paths where month < date_trunc('month', %(as_of)s::timestamptz)::date)) "
-        "select from_event, to_event, month, sum(sessions)::bigint as sessions, "
-        "100.0 * sum(sessions) / sum(sum(sessions)) over (partition by from_event) as share "
-        "from chosen group by 1, 2, 3 order by sessions desc, from_event, to_event"
-    )
-    frame = marts.frame(text, application=application, as_of=marts.as_of())
+    frame = read(marts, panel, application, grain, months, segment)
     if not len(frame):
         return empty_figure(f"no journeys for {application}")
     restated = marts.changed(
-        frame, ["from_event", "to_event", "month"], ["sessions"], text, application=application, as_of=marts.as_of()
+        frame, ["from_event", "to_event", "month"], ["sessions"], WAYS, application=application, as_of=marts.as_of()
     )
     words = {
         key: f"{MARK} {describe_now(format(now['sessions'], ',') if now else '-', '')}" for key, now in restated.items()

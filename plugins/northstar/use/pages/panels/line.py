@@ -42,16 +42,24 @@ class LinePoint(TypedDict):
     period_start: datetime
 
 
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The values over time, also those that there is no room for in the chart, and those that are null."""
+    frame = _read_all(marts, panel, application, grain, months, segment)
+    return share(frame, panel["metrics"][0], panel["share_of"]) if "share_of" in panel and len(frame) else frame
+
+
+def _read_all(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The values of the panel's metrics, those that shares are of included."""
+    metrics = [*panel["metrics"], *([panel["share_of"]] if "share_of" in panel else [])]
+    return marts.series(metrics, application, grain, months, panel.get("segment", segment))
+
+
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    frame = escape_labels(read(marts, panel, application, grain, months, segment), "segment_value")
+    values = _read_all(marts, panel, application, grain, months, segment)
     metrics, segment = list(panel["metrics"]), panel.get("segment", segment)
-    values = marts.series(
-        [*metrics, *([panel["share_of"]] if "share_of" in panel else [])], application, grain, months, segment
-    )
     restated = _restated(marts, values, panel, application, segment)
-    frame = escape_labels(values, "segment_value")
     catalogue = marts.catalogue()
-    if "share_of" in panel and len(frame):
-        frame = share(frame, metrics[0], panel["share_of"])
     frame = frame[frame["value"].notna()] if len(frame) else frame
     if not len(frame):
         return without_values(marts, metrics[0], application, f"no values for {application} in this period")
@@ -87,7 +95,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
             summaries.append(
                 f"{name} {format_value(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'], marts.calendar)})"
             )
-    if len(metrics) == 1 and not segment and "share_of" not in panel:
+    if is_forecast(panel, segment):
         summaries += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
     _draw_targets(marts, figure, panel, application, metrics, segment)
     moments = [pd.Timestamp(x) for trace in figure.data for x in trace.x]
@@ -172,19 +180,30 @@ def _has_begun(marts: Marts, point: LinePoint, catalogue: dict[str, Metric]) -> 
     )
 
 
-def _draw_forecast(
-    marts: Marts, figure: go.Figure, metric: str, application: str, frame: pd.DataFrame, unit: str
-) -> list[str]:
-    """Draw the forecast with its 80 % interval; returns it in words."""
+def is_forecast(panel: Panel, segment: str) -> bool:
+    """Whether the panel's line goes on with its forecast: that of one metric in total."""
+    return len(panel["metrics"]) == 1 and not panel.get("segment", segment) and "share_of" not in panel
+
+
+def expected_values(marts: Marts, metric: str, application: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The forecast of the periods after the last complete one of `frame`, which has a row or more."""
     expected = marts.forecasts(metric, application, frame["grain"].iloc[0])
     last = frame[frame["is_complete"].astype(bool)].tail(1)
-    expected = (
+    return (
         expected[expected["period_start"] > last["period_start"].iloc[0]].head(12)
         if len(expected) and len(last)
         else expected.head(0)
     )
+
+
+def _draw_forecast(
+    marts: Marts, figure: go.Figure, metric: str, application: str, frame: pd.DataFrame, unit: str
+) -> list[str]:
+    """Draw the forecast with its 80 % interval; returns it in words."""
+    expected = expected_values(marts, metric, application, frame)
     if not len(expected):
         return []
+    last = frame[frame["is_complete"].astype(bool)].tail(1)
     x = [last["period_start"].iloc[0], *expected["period_start"]]
     newest_value = float(last["value"].iloc[0])
     low, high, middle = ([newest_value, *map(float, expected[column])] for column in ("low_80", "high_80", "value"))

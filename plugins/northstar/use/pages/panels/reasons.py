@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.formats import format_value
@@ -9,15 +10,25 @@ from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import COLOURS, MARK, Panel, describe_now, empty_figure, escape_labels
 from northstar.use.why.mart_rows import rows_path
 
+REASONS = (
+    "select cancel_reason, sum(accounts)::bigint as accounts, sum(mrr) as mrr from churn_reasons where application = %(application)s "
+    "and month >= %(since)s::date and month <= %(until)s::date group by 1 order by accounts desc, 1"
+)
 
-def _changed(marts: Marts, text: str, application: str, since: datetime) -> dict[object, str]:
+
+def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
+    """The reasons with the accounts and the MRR that left for them, the most frequent first."""
+    return marts.frame(REASONS, application=application, since=marts.since(months), until=marts.as_of())
+
+
+def _changed(marts: Marts, application: str, since: datetime) -> dict[object, str]:
     """{reason: what became of its accounts since the version that is shown, in words}: of the months that were over then, since the current one grows."""
     if marts.past_version is None:
         return {}
     until = marts.as_of().replace(day=1) - timedelta(days=1)
-    then = marts.frame(text, application=application, since=since, until=until)
     chosen = {"application": application, "since": since, "until": until}
-    found = marts.changed(then, ["cancel_reason"], ["accounts"], text, **chosen)
+    then = marts.frame(REASONS, **chosen)
+    found = marts.changed(then, ["cancel_reason"], ["accounts"], REASONS, **chosen)
     why = marts.reasons_since("churned_mrr", application) if found else ""
     counts = dict(zip(then["cancel_reason"], then["accounts"], strict=True)) if found else {}
     return {
@@ -27,15 +38,10 @@ def _changed(marts: Marts, text: str, application: str, since: datetime) -> dict
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    text = (
-        "select cancel_reason, sum(accounts)::bigint as accounts, sum(mrr) as mrr from churn_reasons where application = %(application)s "
-        "and month >= %(since)s::date and month <= %(until)s::date group by 1 order by accounts desc, 1"
-    )
-    since, until = marts.since(months), marts.as_of()
-    frame = marts.frame(text, application=application, since=since, until=until)
+    frame = read(marts, panel, application, grain, months, segment)
     if not len(frame):
         return empty_figure(f"no churned accounts for {application} in this period")
-    words = _changed(marts, text, application, since)
+    words = _changed(marts, application, marts.since(months))
     frame = escape_labels(frame, "cancel_reason")
     texts = [
         f"{a:,} · {format_value(m, 'money', marts.currency)} MRR{words.get(reason, '')}"
