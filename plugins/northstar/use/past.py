@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from northstar.base.clock import Calendar
+from northstar.base.clock import Calendar, show_utc
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Rules
 from northstar.use.marts import KEY, Key, Marts, Published, Restated
@@ -49,15 +49,15 @@ def _version_at(marts: Marts, text: str, now: datetime) -> int:
             f"{text[:CHARACTERS]!r} is neither a version, such as 12, nor a time, such as 2026-03-01 08:00"
         ) from exc
     if moment > now:
-        raise NorthstarError(f"{moment:%Y-%m-%d %H:%M} UTC lies in the future")
+        raise NorthstarError(f"{show_utc(moment)} lies in the future")
     found = marts.rows(
         "select max(published_version) filter (where published_at <= %(moment)s) as version, min(published_at) as first from publications",
         moment=moment,
     )
     version: int | None = found[0]["version"] if found else None
     if version is None:
-        first = f"; the first version was published at {found[0]['first']:%Y-%m-%d %H:%M} UTC" if found else ""
-        raise NorthstarError(f"nothing was published at {moment:%Y-%m-%d %H:%M} UTC{first}")
+        first = f"; the first version was published at {show_utc(found[0]['first'])}" if found else ""
+        raise NorthstarError(f"nothing was published at {show_utc(moment)}{first}")
     return version
 
 

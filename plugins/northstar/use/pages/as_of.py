@@ -16,6 +16,7 @@ from flask import Flask, Response, g, has_request_context, redirect, request
 from flask.typing import ResponseReturnValue
 from pydantic import PrivateAttr
 
+from northstar.base.clock import show_utc
 from northstar.base.errors import NorthstarError
 from northstar.use.marts import Marts, Published
 from northstar.use.pages.links import AS_OF
@@ -86,8 +87,8 @@ def past_words(published: Published, newest: Published) -> html.Span:
     """Which version is shown instead of the newest, and the way back."""
     return html.Span(
         [
-            f"As known at version {published.version:,}, published {published.published_at:%Y-%m-%d %H:%M} UTC; its data was complete up to "
-            f"{published.as_of:%Y-%m-%d %H:%M} UTC. ",
+            f"As known at version {published.version:,}, published {show_utc(published.published_at)}; its data was complete up to "
+            f"{show_utc(published.as_of)}. ",
             "It is still the newest version. " if published.version == newest.version
             else f"What was restated since, up to version {newest.version:,}, is marked {MARK}. ",
             html.A("Back to now", href="?", className="northstar-now"),
