@@ -44,7 +44,7 @@ CALLED_BY_TESTS = {
     "types-pyyaml": "what mypy knows of PyYAML",
 }
 # what tests import by name and production has in any case, since something else needs it
-BROUGHT = {"adbc-driver-manager", "packaging", "python-dateutil", "setuptools"}
+BROUGHT = {"adbc-driver-manager", "anyio", "httpx2", "packaging", "python-dateutil", "setuptools"}
 # the distribution that is declared: the parts in which it comes
 PARTS = {"apache-airflow": {"apache-airflow-core", "apache-airflow-task-sdk"}}
 # imported where it happens to be, and never needed

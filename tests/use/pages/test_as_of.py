@@ -8,6 +8,7 @@ from flask import Flask
 from northstar.use.marts import Marts
 from northstar.use.pages import app
 from northstar.use.pages.as_of import HEADER, Choice, obey_as_of, past_words, shown_marts
+from northstar.use.pages.contents import read_pages
 from northstar.use.pages.links import path_as_of
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.why import add_why
@@ -28,7 +29,7 @@ CHANGES = [
     ("dim_accounts", "account_id = (select min(account_id) from marts.dim_accounts)", "application = 'zeta'"),
 ]
 # the first panel of each kind
-DRAWN = {panel["kind"]: panel for page in reversed(app.read_pages()) for panel in reversed(page["panels"])}
+DRAWN = {panel["kind"]: panel for page in reversed(read_pages()) for panel in reversed(page["panels"])}
 
 
 @pytest.fixture(scope="module")
