@@ -6,7 +6,7 @@ import psycopg
 
 from northstar.base.errors import NorthstarError
 from northstar.use.answers.reading import Reading
-from northstar.use.answers.refusals import Refused
+from northstar.use.answers.refusals import Reason, Refused
 from northstar.use.answers.require import require_limit
 from northstar.use.answers.shapes import QueryRows
 from northstar.use.query import stream_statement
@@ -40,7 +40,15 @@ def run_query(reading: Reading, sql: str, limit: int = QUERY_ROWS) -> QueryRows:
     except Refused:
         raise
     except NorthstarError as exc:
-        if isinstance(exc.__cause__, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
-            raise Refused("not_allowed", str(exc)) from exc
-        raise Refused("too_much" if "statement timeout" in str(exc) else "bad_request", str(exc)) from exc
+        raise Refused(_reason(exc.__cause__), str(exc)) from exc
     return QueryRows(reading.provenance, names, len(rows) > limit, rows[:limit])
+
+
+def _reason(cause: BaseException | None) -> Reason:
+    match cause:
+        case psycopg.errors.InsufficientPrivilege() | psycopg.errors.ReadOnlySqlTransaction():
+            return "not_allowed"
+        case psycopg.errors.QueryCanceled():
+            return "too_much"
+        case _:
+            return "bad_request"
