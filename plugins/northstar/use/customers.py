@@ -172,7 +172,7 @@ def find_customer(marts: Marts, account_id: str) -> Customer:
     """Everything of the customer. Raises NorthstarError where there is none, or it was erased."""
     _require_mart(marts)
     found = marts.rows(
-        f"select c.*, a.acquisition_channel, a.first_mrr_at, a.first_active_at, a.has_activated_within_7_days from customers as c "
+        "select c.*, a.acquisition_channel, a.first_mrr_at, a.first_active_at from customers as c "
         f"left join dim_accounts as a using (account_id) where account_id = %(account)s and {NOT_ERASED}", account=account_id,
     )  # fmt: skip
     if not found:
