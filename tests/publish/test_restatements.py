@@ -230,7 +230,7 @@ def test_a_preview_against_an_older_version_differs_in_what_history_says_and_wha
     assert shown.changed == {"metrics_revenue": ["definition"]} and shown.behind == [] and shown.status == 2
     text = as_text(shown).splitlines()
     assert "differ from version 1, as of 2025-03-01 00:00 UTC; compiled to other SQL now: metrics_revenue" in text[0]
-    assert text[1].startswith("version 1 is of 2025-03-01 00:00 and compared with what version 4 would be:")
+    assert text[1].startswith("version 1 is of 2025-03-01 00:00 UTC and compared with what version 4 would be:")
     assert text[1] in as_markdown(shown)
 
 
