@@ -241,8 +241,8 @@ def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_fo
     opened, left = [], []
     connect, discard = adapter.psycopg2.connect, dbt_connections.reset
 
-    def reset(handle) -> None:
-        discard(handle)
+    def reset(handle, zone) -> None:
+        discard(handle, zone)
         with handle.cursor() as cursor:
             cursor.execute("select count(*) from pg_class where relpersistence = 't' and pg_table_is_visible(oid)")
             left.append(cursor.fetchone()[0])
@@ -346,7 +346,11 @@ def test_postgres_killed_in_mid_run_is_one_line_and_the_next_run_succeeds(shop):
     job_process = subprocess.Popen([*command, "--as-of", "2025-04-01"], stderr=subprocess.PIPE, text=True)
     while not any("build" in line for line in iter(job_process.stderr.readline, "")):
         assert job_process.poll() is None
-    time.sleep(4)
+    # dbt reads the project first, for which it needs no Postgres
+    asked = "select 1 from pg_stat_activity where usename = 'transformer' and application_name = 'dbt'"
+    while not select(settings, asked):
+        assert job_process.poll() is None
+        time.sleep(0.05)
     postmaster = psutil.Process(int((settings.home / "postgres" / "postmaster.pid").read_text().splitlines()[0]))
     family = [postmaster, *postmaster.children(recursive=True)]
     for process in family:
