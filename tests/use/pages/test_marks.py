@@ -13,7 +13,7 @@ from northstar.use.pages import marks as pages_of_marks
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.why import add_why
 from northstar.use.reports.make import make_report
-from tests.support import utc
+from tests.support import empty, utc
 
 FEBRUARY = "from=2026-02-01&until=2026-03-01&metric=mrr"
 PANEL = {"kind": "line", "metrics": ["mrr"], "title": "MRR"}
@@ -114,5 +114,6 @@ def test_the_command_writes_lists_and_deletes_notes(noted, capsys):
 
 
 def test_there_is_no_note_before_the_first_publication(warehouse):
+    empty(warehouse)
     with pytest.raises(NorthstarError, match="nothing is published yet"):
         write_note(warehouse, "early", "ana")
