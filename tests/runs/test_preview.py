@@ -14,6 +14,7 @@ import yaml
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT, Rules
 from northstar.cli import main as cli
+from northstar.runs.preview import preview as preview_module
 from northstar.runs.preview import scratch
 from northstar.runs.preview.preview import Limits, preview
 from northstar.runs.preview.scratch import SCHEMA, build_beside, drop_previews
@@ -158,9 +159,18 @@ def test_a_mart_shows_its_changed_columns(all_broken):
     assert "| fct_bookings | commission_reporting |" in as_markdown(all_broken)
 
 
-def test_a_mart_that_is_a_union_of_models_is_compared(built, tree):
+def test_a_mart_that_is_a_union_of_models_is_compared(built, tree, monkeypatch):
+    said, compare = [], preview_module.compare_marts
+
+    def undone_once(*values):
+        monkeypatch.setattr(preview_module, "compare_marts", compare)
+        raise psycopg.errors.DeadlockDetected("deadlock detected")
+
+    monkeypatch.setattr(preview_module, "compare_marts", undone_once)
     with broken(tree, "what enters a tier leaves another"):
-        shown = preview(replace(built, root=tree), progress=silent)
+        shown = preview(replace(built, root=tree), progress=said.append)
+    # the server undid a step because of another session
+    assert "another session was in the way; once more ..." in said
     (bridge,) = shown.marts
     assert bridge.mart == "mrr_bridge" and bridge.rows_changed > 0 and list(bridge.columns) == ["transferred_out_mrr"]
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from northstar.base.clock import show_utc
 from northstar.base.config_files import Section, read_config_file
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, PassingError, WarehouseLost
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.runs.preview.scratch import Scratch, build_beside
@@ -130,8 +130,21 @@ def preview(
     """Build what the working tree changes and compare it with the published version.
 
     against: an older version to compare with, as history keeps it. limits: those of the home's preview.yml by
-    default. Raises NorthstarError as `build_beside` does.
+    default. It is made once more where the server undid a step because of another session. Raises NorthstarError as `build_beside` does.
     """
+    select = tuple(select)
+    try:
+        return _preview(settings, select, against, limits, progress)
+    except WarehouseLost:
+        raise
+    except PassingError:
+        progress("another session was in the way; once more ...")
+        return _preview(settings, select, against, limits, progress)
+
+
+def _preview(
+    settings: Settings, select: tuple[str, ...], against: int | None, limits: Limits | None, progress: Progress
+) -> Preview:
     with db.translate_driver_errors(settings), build_beside(settings, against, select, progress) as scratch:
         result = Preview(
             scratch.base["published_version"], scratch.base["as_of"].astimezone(UTC).isoformat(),
