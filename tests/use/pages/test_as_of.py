@@ -7,7 +7,7 @@ from flask import Flask
 
 from northstar.use.marts import Marts
 from northstar.use.pages import app
-from northstar.use.pages.as_of import HEADER, Choice, obey_as_of, past_words, shown_marts
+from northstar.use.pages.as_of import HEADER, VersionedDropdown, obey_as_of, past_words, shown_marts
 from northstar.use.pages.contents import read_pages
 from northstar.use.pages.links import path_as_of
 from northstar.use.pages.painter import Painter
@@ -132,7 +132,7 @@ def test_cards_and_tables_mark_what_was_restated(newest, monkeypatch):
 
 def test_a_choice_offers_what_the_version_has_when_the_page_is_opened():
     offered = ["all", "web"]
-    choice = Choice.of(lambda: list(offered), "Application", "all")
+    choice = VersionedDropdown.of(lambda: list(offered), "Application", "all")
     offered.append("zeta")
     assert [option["value"] for option in choice.build().children[1].options] == ["all", "web", "zeta"]
 

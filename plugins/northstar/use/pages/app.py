@@ -26,7 +26,7 @@ from northstar.use.last_preview import KeptPreview, kept_preview
 from northstar.use.lineage.published import kept_lineage
 from northstar.use.marts import Marts, Published
 from northstar.use.pages import choices, door, serve
-from northstar.use.pages.as_of import Choice, obey_as_of, shown_marts
+from northstar.use.pages.as_of import VersionedDropdown, obey_as_of, shown_marts
 from northstar.use.pages.choices import NO_SEGMENT, PERIODS, UNKNOWN
 from northstar.use.pages.contents import PageContent, pages_of
 from northstar.use.pages.customers import add_customers
@@ -417,14 +417,14 @@ def _controls(
     name = slug(page)
     controls = [
         vm.Parameter(id=f"{name}-application", targets=[f"{n}.application" for n in applications], show_in_url=True,
-                     selector=Choice.of(offered_applications, "Application", "all")),
+                     selector=VersionedDropdown.of(offered_applications, "Application", "all")),
         vm.Parameter(id=f"{name}-period", targets=[f"{n}.months" for n in months], show_in_url=True, selector=vm.Dropdown(
             title="Period", options=[{"label": name, "value": count} for name, count in PERIODS.items()], value=12, multi=False)),
         vm.Parameter(id=f"{name}-grain", targets=[f"{n}.grain" for n in grains], show_in_url=True,
                      selector=vm.Dropdown(title="Grain", options=list(GRAINS), value="month", multi=False)),
     ]  # fmt: skip
     if segmented:
-        controls.append(vm.Parameter(id=f"{name}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=Choice.of(
+        controls.append(vm.Parameter(id=f"{name}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=VersionedDropdown.of(
             segments, "Segment", NO_SEGMENT)))  # fmt: skip
     return controls
 
@@ -443,7 +443,7 @@ def _metrics_page() -> vm.Page:
         ],
         controls=[
             vm.Parameter(id="metrics-metric", targets=[f"{n}.metric" for n in chosen], show_in_url=True,
-                         selector=Choice.of(offered_metrics, "Metric", "mrr")),
+                         selector=VersionedDropdown.of(offered_metrics, "Metric", "mrr")),
             *_controls("Metrics", [*chosen, "metrics-catalogue"], ["metrics-history"], ["metrics-history"], ["metrics-history"], offered_segments),
         ],
     )  # fmt: skip
@@ -509,7 +509,7 @@ def _alerts_page() -> vm.Page:
         ],
         controls=[
             vm.Parameter(id="alerts-application", targets=["alerts-open.application"], show_in_url=True,
-                         selector=Choice.of(offered_applications, "Application", "all")),
+                         selector=VersionedDropdown.of(offered_applications, "Application", "all")),
         ],
     )  # fmt: skip
 

@@ -5,11 +5,9 @@ The browser sends the version with everything that a page asks for (northstar_as
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlencode
 
-import jinja2
 import vizro.models as vm
 from dash import dcc, html
 from flask import Flask, Response, g, has_request_context, redirect, request
@@ -21,16 +19,12 @@ from northstar.base.errors import NorthstarError
 from northstar.use.marts import Marts, Published
 from northstar.use.pages.links import AS_OF
 from northstar.use.pages.panels.drawing import MARK
+from northstar.use.pages.rendering import HTML, TEMPLATES
 from northstar.use.past import PastMarts, find_version
 
 HEADER = "X-Northstar-As-Of"
 # what belongs to no version
 ALWAYS = ("/assets/", "/_dash-component-suites/", "/_favicon", "/health")
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-)
 
 
 def obey_as_of(server: Flask, newest: Callable[[], Marts]) -> None:
@@ -51,7 +45,7 @@ def obey_as_of(server: Flask, newest: Callable[[], Marts]) -> None:
         except NorthstarError as exc:
             page = TEMPLATES.get_template("as_of_nothing.html").render(message=str(exc), now=_address_as_of(None))
             # a page that is open already loads again when it is told that its version is gone
-            return Response(page, 410 if sent else 404, {"Content-Type": "text/html; charset=utf-8"})
+            return Response(page, 410 if sent else 404, HTML)
         if asked and asked != str(version):
             return redirect(_address_as_of(version), 303)
         g.northstar_version = version
@@ -97,14 +91,14 @@ def past_words(published: Published, newest: Published) -> html.Span:
     )  # fmt: skip
 
 
-class Choice(vm.Dropdown):
+class VersionedDropdown(vm.Dropdown):
     """A dropdown whose options are those of the version that is shown."""
 
     type: Literal["dropdown"] = "dropdown"
     _offered: Callable[[], Sequence[object]] = PrivateAttr()
 
     @classmethod
-    def of(cls, offered: Callable[[], Sequence[object]], title: str, value: str) -> "Choice":
+    def of(cls, offered: Callable[[], Sequence[object]], title: str, value: str) -> "VersionedDropdown":
         """A dropdown; offered: gives its options when a page is opened."""
         choice = cls.model_validate({"title": title, "options": offered(), "value": value, "multi": False})
         choice._offered = offered

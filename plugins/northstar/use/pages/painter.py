@@ -1,39 +1,14 @@
 """The painter draws panels, each once for a version that is shown."""
 
-from collections.abc import Callable
 from html import unescape
 
 import plotly.graph_objects as go
 from dash import html
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels import (
-    bars,
-    bridge,
-    bridges,
-    budgets,
-    cards,
-    cohorts,
-    experiments,
-    funnel,
-    journey,
-    line,
-    reasons,
-)
+from northstar.use.pages.panels import cards
 from northstar.use.pages.panels.drawing import HEIGHT, MARGIN, Panel
-
-KINDS: dict[str, Callable[[Marts, Panel, str, str, int, str], go.Figure]] = {
-    "line": line.draw,
-    "bars": bars.draw,
-    "bridge": bridge.draw,
-    "bridges": bridges.draw,
-    "cohorts": cohorts.draw,
-    "funnel": funnel.draw,
-    "journey": journey.draw,
-    "experiments": experiments.draw,
-    "reasons": reasons.draw,
-    "budgets": budgets.draw,
-}
+from northstar.use.pages.panels.kinds import KINDS
 
 
 class Painter:
@@ -52,7 +27,7 @@ class Painter:
         return self.marts.remember(key, lambda: self._figure(panel, application, grain, months, segment))
 
     def _figure(self, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-        figure = KINDS[panel["kind"]](self.marts, panel, application, grain, months, segment)
+        figure = KINDS[panel["kind"]].draw(self.marts, panel, application, grain, months, segment)
         figure.update_layout(
             height=panel.get("height", HEIGHT), margin={"l": MARGIN, "r": MARGIN, "t": figure.layout.margin.t or MARGIN, "b": MARGIN, "autoexpand": True}, hovermode=figure.layout.hovermode or "closest",
             legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None}, showlegend=bool(figure.layout.showlegend), font={"size": 13},

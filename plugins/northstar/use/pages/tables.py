@@ -1,6 +1,6 @@
 """The rows behind each panel, as a table that a reader can take with him: exact values, and what they are."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,38 +12,15 @@ from northstar.use.pages.choices import Choice
 from northstar.use.pages.contents import pages_of
 from northstar.use.pages.links import page_path, slug
 from northstar.use.pages.painter import Painter
-from northstar.use.pages.panels import (
-    bars,
-    bridge,
-    bridges,
-    budgets,
-    cards,
-    cohorts,
-    experiments,
-    funnel,
-    journey,
-    line,
-    reasons,
-)
+from northstar.use.pages.panels import cards, line
 from northstar.use.pages.panels.drawing import Panel
+from northstar.use.pages.panels.kinds import KINDS
 from northstar.use.pages.readings import read_newest_values, read_restatements, read_targets
 from northstar.use.words import describe_chance, title_of
 from northstar.warehouse.rows import Row
 
 # the most rows of a file; for more there is SQL
 ROWS = 50_000
-READERS: dict[str, Callable[[Marts, Panel, str, str, int, str], pd.DataFrame]] = {
-    "line": line.read,
-    "bars": bars.read,
-    "bridge": bridge.read,
-    "bridges": bridges.read,
-    "cohorts": cohorts.read,
-    "funnel": funnel.read,
-    "journey": journey.read,
-    "experiments": experiments.read,
-    "reasons": reasons.read,
-    "budgets": budgets.read,
-}
 # panels of pages that are not in pages.yml
 OTHERS = {
     "metrics-about": "The metric",
@@ -160,7 +137,7 @@ def _address(page: str, choice: Choice) -> str:
 
 def _words(marts: Marts, panel: Panel | None, choice: Choice) -> list[tuple[str, str]]:
     """What the chart says in words, such as why it has no values."""
-    if panel is None or panel["kind"] not in READERS:
+    if panel is None or panel["kind"] not in KINDS:
         return []
     figure = Painter(marts).draw(panel, choice.application, choice.grain, choice.months, choice.split_by)
     return [("In words", str(figure.layout.meta)[:2_000])]
@@ -180,7 +157,7 @@ def _panel(marts: Marts, panel: Panel, page: str, choice: Choice) -> Content:
     if panel["kind"] == "targets":
         return _targets(marts, slug(page), choice.application)
     arguments = (choice.application, choice.grain, choice.months, choice.split_by)
-    frame = READERS[panel["kind"]](marts, panel, *arguments)
+    frame = KINDS[panel["kind"]].read(marts, panel, *arguments)
     if panel["kind"] == "line":
         return _line(marts, panel, frame, choice)
     fixed = {

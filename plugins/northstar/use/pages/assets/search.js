@@ -3,12 +3,7 @@
   // milliseconds without a key before the server is asked
   const WAIT = 120;
   let dialog = null, input = null, list = null, state = null, hits = [], chosen = 0, asked = 0, timer = 0;
-  function make(name, attributes, text) {
-    const made = document.createElement(name);
-    Object.entries(attributes).forEach(function (entry) { made.setAttribute(entry[0], entry[1]); });
-    if (text) made.textContent = text;
-    return made;
-  }
+  const make = window.northstarHead.make;
   function box() {
     if (dialog) return;
     dialog = make("dialog", { id: "northstar-search", "aria-label": "Search" });
@@ -85,19 +80,6 @@
       open();
     }
   });
-  // a button in the head of the page, for those who have no keyboard
-  function offer() {
-    const head = document.getElementById("header-right");
-    if (!head || head.querySelector(".northstar-search-open")) return;
-    const button = make("button", { type: "button", class: "northstar-search-open", "aria-label": "Search", title: "Search ( / or Ctrl-K )", "aria-keyshortcuts": "/ Control+K" });
-    button.append(make("span", { class: "material-symbols-outlined", "aria-hidden": "true" }, "search"));
-    button.addEventListener("click", open);
-    head.append(button);
-  }
-  let waits = false;
-  new MutationObserver(function () {
-    if (waits) return;
-    waits = true;
-    window.requestAnimationFrame(function () { waits = false; offer(); });
-  }).observe(document.documentElement, { childList: true, subtree: true });
+  // for those who have no keyboard
+  window.northstarHead.offerButton({ class: "northstar-search-open", "aria-label": "Search", title: "Search ( / or Ctrl-K )", "aria-keyshortcuts": "/ Control+K" }, "search", open);
 })();

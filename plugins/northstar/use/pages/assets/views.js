@@ -4,12 +4,7 @@
   const KEY = "northstar-views", MOST = 100, CHARACTERS = 60;
   const CADENCES = { daily: "every day", weekly: "every week", change: "when it changes" };
   let dialog = null, list = null, name = null, state = null, sending = null;
-  function make(tag, attributes, text) {
-    const made = document.createElement(tag);
-    Object.entries(attributes).forEach(function (entry) { made.setAttribute(entry[0], entry[1]); });
-    if (text) made.textContent = text;
-    return made;
-  }
+  const make = window.northstarHead.make;
   function isView(view) {
     return view && typeof view.name === "string" && typeof view.path === "string" && /^\/(?!\/)/.test(view.path);
   }
@@ -126,18 +121,5 @@
     dialog.showModal();
     name.focus();
   }
-  function offer() {
-    const head = document.getElementById("header-right");
-    if (!head || head.querySelector(".northstar-views-open")) return;
-    const button = make("button", { type: "button", class: "northstar-views-open", "aria-label": "Saved views", title: "Saved views" });
-    button.append(make("span", { class: "material-symbols-outlined", "aria-hidden": "true" }, "bookmark"));
-    button.addEventListener("click", open);
-    head.append(button);
-  }
-  let waits = false;
-  new MutationObserver(function () {
-    if (waits) return;
-    waits = true;
-    window.requestAnimationFrame(function () { waits = false; offer(); });
-  }).observe(document.documentElement, { childList: true, subtree: true });
+  window.northstarHead.offerButton({ class: "northstar-views-open", "aria-label": "Saved views", title: "Saved views" }, "bookmark", open);
 })();
