@@ -5,13 +5,14 @@ import sys
 from dataclasses import make_dataclass
 
 import pytest
+from dbt_common.clients import agate_helper
 from dbt_common.clients.jinja import MacroFuzzEnvironment, get_template
 from dbt_common.dataclass_schema import ValidationError, dbtClassMixin
 from dbt_common.events.base_types import BaseEvent, EventLevel
 from dbt_common.events.event_manager import EventManager
 from dbt_common.events.types import Note
 
-from northstar.build.lean import kept_templates, without_checks, without_unread_events
+from northstar.build.lean import kept_templates, with_one_empty_table, without_checks, without_unread_events
 
 
 def test_a_known_project_is_not_checked_again_and_any_other_is():
@@ -44,6 +45,19 @@ def test_events_for_debugging_are_not_made_and_the_others_are_the_same(monkeypat
         ("debug", "somebody reads this", "somebody reads this"),
         ("debug", "outside", "outside"),
     ]
+
+
+def test_statements_without_rows_share_one_empty_table():
+    made = []
+    with with_one_empty_table():
+        for _ in range(2):
+            # as dbt's adapters take it, anew for each statement
+            from dbt_common.clients.agate_helper import empty_table
+
+            made.append(empty_table())
+    assert made[0] is made[1]
+    assert (len(made[0].rows), len(made[0].columns), agate_helper.as_matrix(made[0])) == (0, 0, [])
+    assert agate_helper.empty_table() is not made[0]
 
 
 def test_a_kept_template_gives_the_same_text_and_is_of_use_to_the_same_code_alone(tmp_path, monkeypatch):

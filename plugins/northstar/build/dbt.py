@@ -114,6 +114,7 @@ def run_dbt(
             lean.without_nodes(left_out),
             lean.without_copies_of_the_graph(),
             lean.without_unread_events(READ_EVENTS if callback else ()),
+            lean.with_one_empty_table(),
             lean.kept_templates(dbt_target(settings) / "templates", code_version),
         ):
             stack.enter_context(context)

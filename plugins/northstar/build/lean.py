@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from sys import implementation
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
 from northstar.base.files import write_private
@@ -135,6 +135,16 @@ def without_unread_events(is_read: Collection[str]) -> Iterator[None]:
 
 
 @contextmanager
+def with_one_empty_table() -> Iterator[None]:
+    """Give all statements that return no rows the same empty table, of which each would make one of its own, with everything that guesses types."""
+    from dbt_common.clients import agate_helper
+
+    empty = agate_helper.empty_table()
+    with _replaced(agate_helper, "empty_table", lambda: empty):
+        yield
+
+
+@contextmanager
 def kept_templates(path: Path, code_version: str) -> Iterator[None]:
     """Keep in a file what Jinja compiles the project's macros and models to. It is of use to runs of the same code, libraries and Python."""
     from dbt_common.clients.jinja import MacroFuzzEnvironment
@@ -175,8 +185,8 @@ def _read_templates(path: Path, origin: str) -> dict[str, bytes]:
 
 
 @contextmanager
-def _replaced(owner: type, name: str, replacement: object) -> Iterator[None]:
-    """A class with another attribute inside."""
+def _replaced(owner: type | ModuleType, name: str, replacement: object) -> Iterator[None]:
+    """A class or module with another attribute inside."""
     original = owner.__dict__.get(name, _MISSING)
     setattr(owner, name, replacement)
     try:
