@@ -15,7 +15,7 @@ from northstar.use.answers.refusals import Refused
 from northstar.use.answers.shapes import Provenance
 from northstar.use.marts import Marts, Metric, Published, first_rows
 from northstar.warehouse import db
-from northstar.warehouse.published.past import SCHEMA, VersionNotShown, VersionWithheld, read_version
+from northstar.warehouse.published.past import VersionNotShown, VersionWithheld, read_version, use_past_path
 from northstar.warehouse.rows import Connection, Row
 
 # what a caller may ask. metrics: everything that is no person's, company's or row's own. rows: the rows behind a number. customers: accounts
@@ -70,7 +70,7 @@ class Reading(Marts):
                 raise Refused("not_published", str(exc)) from exc
             except VersionWithheld as exc:
                 raise Refused("withheld", str(exc)) from exc
-            connection.execute(f"set local search_path = {SCHEMA}, marts")
+            use_past_path(connection)
             newest = self._newest()
             if newest is None:
                 raise Refused("not_published", f"version {version} was never published")
