@@ -111,7 +111,7 @@ class Front:
         caller: Caller = request.state.caller
         # before anything is looked up: a refusal costs no connection
         require_scope(caller.scopes, scope)
-        with self.desk.reading(caller.scopes, question.version, is_apart) as reading:
+        with self.desk.of_role(caller.role).reading(caller.scopes, question.version, is_apart) as reading:
             headers = {
                 "Cache-Control": "private, no-cache", "Vary": "Authorization, Accept",
                 "Northstar-Version": str(reading.shown.version), "Northstar-As-Of": f"{reading.shown.as_of:%Y-%m-%dT%H:%M:%SZ}",
@@ -119,7 +119,7 @@ class Front:
             try:
                 if is_timeless:
                     headers["ETag"] = _tag(
-                        str(reading.shown), str(reading.is_newest), request.url.path, question.model_dump_json(), form
+                        str(caller.role), str(reading.shown), str(reading.is_newest), request.url.path, question.model_dump_json(), form
                     )
                     if _has(request, headers["ETag"]):
                         return Response(status_code=304, headers=headers)
@@ -149,12 +149,12 @@ def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
     desk = desk or Desk(settings)
     front = Front(settings, desk)
 
-    def scopes_of(request: Request) -> frozenset[Scope]:
+    def caller_of(request: Request) -> Caller:
         front.identify(request)
         caller: Caller = request.state.caller
-        return caller.scopes
+        return caller
 
-    door = Door(settings, desk, scopes_of)
+    door = Door(settings, desk, caller_of)
     app = FastAPI(
         title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=door.open
     )

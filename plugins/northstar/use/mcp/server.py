@@ -58,16 +58,20 @@ Version = Annotated[
 
 
 def make_server(
-    settings: Settings, desk: Desk, scopes_of_caller: Callable[[], Collection[Scope]] = lambda: SCOPES
+    settings: Settings,
+    desk: Desk,
+    scopes_of_caller: Callable[[], Collection[Scope]] = lambda: SCOPES,
+    role_of_caller: Callable[[], str | None] = lambda: None,
 ) -> MCPServer:
-    """The server of a home. scopes_of_caller: what the caller of the running request may ask; by default all that `bi_reader` may."""
+    """The server of a home. scopes_of_caller: what the caller of the running request may ask; by default all that `bi_reader` may. role_of_caller: the
+    role of readers.yml as which it reads; None: as who sees everything."""
     server = MCPServer("northstar", title="Northstar", instructions=INSTRUCTIONS, log_level="WARNING")
 
     def answer(
         make: Callable[[Reading], Answer | dict[str, object]], version: int | None = None, is_apart: bool = False
     ) -> CallToolResult:
         try:
-            with desk.reading(scopes_of_caller(), version, is_apart) as reading:
+            with desk.of_role(role_of_caller()).reading(scopes_of_caller(), version, is_apart) as reading:
                 made = make(reading)
             return _result(made if isinstance(made, dict) else as_data(made))
         except Refused as refused:

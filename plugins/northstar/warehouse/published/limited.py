@@ -32,23 +32,33 @@ COUNTED = {
 # the caller's row of the limits; a policy of that table shows nobody another's
 _OF_CALLER = f"(select l.{{}} from {LIMITS} as l where l.role = current_user)"
 _SERIES = "(select s.series_id from marts.metric_series as s union all select s.series_id from marts_history.metric_series as s)"
-# a caller of a function that reads as another role: who logged in is who asks. An administrator may always
+# for functions that read as another role: who logged in is who asks, and a member of such a role without a row of its own sees nothing.
+# has_segments: whether what is read is that of one segment's value at all
 MAY_SEE = f"""
-create or replace function limited.require_seen(application text, segment text, segment_value text) returns void
+create or replace function limited.is_limited() returns boolean language sql stable security definer set search_path = pg_catalog, pg_temp as $body$
+    select exists (
+        select 1 from pg_roles as r, {LIMITS} as l where r.rolname = session_user and not r.rolsuper and pg_has_role(session_user, l.role, 'member')
+    ) or exists (
+        select 1 from pg_auth_members as m join pg_roles as r on r.oid = m.member
+        where m.roleid = 'limited_reader'::regrole and r.rolname = session_user and not r.rolsuper
+    )
+$body$;
+
+create or replace function limited.require_seen(application text, segment text, segment_value text, has_segments boolean) returns void
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $body$
 declare
     limits record;
 begin
-    if not exists (
-        select 1 from {LIMITS} as l join pg_roles as r on r.rolname = session_user
-        where not r.rolsuper and pg_has_role(session_user, l.role, 'member')
-    ) then
+    if not limited.is_limited() then
         return;
     end if;
     select * into limits from {LIMITS} as l where l.role = session_user;
     if not found
         or not (limits.sees_all_applications or require_seen.application = any(limits.applications)) is true
-        or not (limits.segment is null or require_seen.segment = limits.segment and require_seen.segment_value = any(limits.segment_values)) is true
+        or not (
+            limits.segment is null
+            or has_segments and require_seen.segment = limits.segment and require_seen.segment_value = any(limits.segment_values)
+        ) is true
     then
         raise insufficient_privilege using message = 'this role may not see what this number is about';
     end if;
@@ -73,8 +83,8 @@ def make_limits(connection: Connection, settings: Settings) -> None:
         grant select on {LIMITS} to limited_reader;
         grant usage on schema marts, marts_history, marts_at_version to limited_reader;
         {MAY_SEE}
-        revoke execute on function limited.require_seen from public;
-        grant execute on function limited.require_seen to explainer;
+        revoke execute on all functions in schema {SCHEMA} from public;
+        grant execute on all functions in schema {SCHEMA} to explainer;
         delete from {LIMITS}
     """
     connection.execute(db.replace_role_names(settings, statements))
