@@ -93,7 +93,8 @@ class Provider(Section):
         12, description="give after how many hours a person signs on again, 1 to 720"
     )
     audience: Text | None = Field(
-        None, description="give the audience of the access tokens (JWT) that the API and MCP accept; none: they take none"
+        None,
+        description="give the audience of the access tokens (JWT) that the API and MCP accept; none: they take none",
     )
 
     @field_validator("issuer", "pages")

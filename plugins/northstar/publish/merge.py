@@ -40,8 +40,8 @@ from northstar.publish.shape import columns, create_tables, drop_added, narrow, 
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
-from northstar.warehouse.published.marks import RECORDED
 from northstar.warehouse.published.limited import ensure_policies
+from northstar.warehouse.published.marks import RECORDED
 from northstar.warehouse.published.past import ensure_past_views
 from northstar.warehouse.published.values import PARTS, count_values, ensure_view
 from northstar.warehouse.rows import Connection, Publication, Run, as_shape, fetch_one

@@ -189,7 +189,9 @@ class Marts:
             if version == self._published and key not in self._memory:
                 self._memory[key] = (result, size)
                 self._memory_bytes += size
-            while self._memory_bytes > MEMORY_BYTES / (1 if self.role is None else max(1, len(self.settings.readers.roles))):
+            while self._memory_bytes > MEMORY_BYTES / (
+                1 if self.role is None else max(1, len(self.settings.readers.roles))
+            ):
                 _, (_, removed_size) = self._memory.popitem(last=False)
                 self._memory_bytes -= removed_size
         return result
@@ -260,11 +262,17 @@ class Marts:
         }
 
     def applications(self) -> list[str]:
-        """The applications that have values, 'all' first."""
+        """The applications that have values, 'all' first; for a role that sees some of them, these."""
         frame = self.frame(
             "select distinct application from metric_status union select distinct application from dim_accounts"
         )
-        return ["all", *sorted(set(frame["application"]) - {"all"})] if len(frame) else ["all"]
+        names = sorted(set(frame["application"]) - {"all"}) if len(frame) else []
+        return names if self._sees_some() else ["all", *names]
+
+    def _sees_some(self) -> bool:
+        """Whether this reader sees nothing that is of all applications."""
+        role = self.settings.readers.roles.get(self.role or "")
+        return role is not None and role.applications != "all"
 
     def as_of(self) -> datetime:
         """The as_of of the version that is shown; the earliest time before the first version."""

@@ -144,4 +144,6 @@ def make_functions(connection: Connection, settings: Settings) -> None:
     connection.execute("set local check_function_bodies = off")
     connection.execute(FUNCTIONS)
     connection.execute("reset role")
-    connection.execute(db.replace_role_names(settings, "grant usage on schema explain to bi_reader, limited_reader;" + GRANTS))
+    connection.execute(
+        db.replace_role_names(settings, "grant usage on schema explain to bi_reader, limited_reader;" + GRANTS)
+    )

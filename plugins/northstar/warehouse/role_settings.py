@@ -115,7 +115,9 @@ def find_changes(connection: Connection, settings: Settings) -> Iterator[tuple[s
         for database, database_settings in own_settings.items():
             for setting, value in database_settings.items():
                 is_over = database is not None and setting in settings_of_role
-                is_beside = role in db.reader_roles(settings) and (database is not None or setting not in settings_of_role)
+                is_beside = role in db.reader_roles(settings) and (
+                    database is not None or setting not in settings_of_role
+                )
                 # a setting that only a superuser can change was not changed by a reader
                 if is_over or (is_beside and (setting in can_set or "." in setting)):
                     yield role, database, f"{setting} is {value}" + (f" in {database}" if database else "")

@@ -29,7 +29,9 @@ class Door:
         self._identify = identify
         # a page that was led here by a forged name has no token, so the host's name decides nothing
         rules = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        server = make_server(settings, desk, lambda: CALLER.get().scopes, lambda: CALLER.get().role)
+        server = make_server(
+            settings, desk, lambda: CALLER.get().scopes, lambda: CALLER.get().role, lambda: CALLER.get().id
+        )
         server.streamable_http_app(json_response=True, stateless_http=True, transport_security=rules)
         self._manager: StreamableHTTPSessionManager = server.session_manager
 

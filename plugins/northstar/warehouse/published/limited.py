@@ -27,7 +27,9 @@ OPEN_TABLES = ("metrics", "dim_dates", "dim_periods")
 # tables of which the group sees columns, since the others count what everything has: {table: {hidden column: what `limited` shows instead}}
 COUNTED = {
     "publications": {"rows_changed": "null::bigint", "row_counts": "'{}'::jsonb", "source_totals": "'{}'::jsonb"},
-    "certificates": dict.fromkeys(("inputs", "outputs", "checks", "model_tests", "coverage", "left_out"), "'{}'::jsonb"),
+    "certificates": dict.fromkeys(
+        ("inputs", "outputs", "checks", "model_tests", "coverage", "left_out"), "'{}'::jsonb"
+    ),
 }
 # the caller's row of the limits; a policy of that table shows nobody another's
 _OF_CALLER = f"(select l.{{}} from {LIMITS} as l where l.role = current_user)"
@@ -152,9 +154,7 @@ def rule_of(table: str, columns: set[str], segments: set[str]) -> str | None:
         return f"series_id in {_SERIES}"
     if "application" not in columns:
         return None
-    application = (
-        f"({_OF_CALLER.format('sees_all_applications')} or application = any({_OF_CALLER.format('applications')}::text[]))"
-    )
+    application = f"({_OF_CALLER.format('sees_all_applications')} or application = any({_OF_CALLER.format('applications')}::text[]))"
     segment = _OF_CALLER.format("segment")
     values = f"{_OF_CALLER.format('segment_values')}::text[]"
     if {"segment", "segment_value"} <= columns:
@@ -225,9 +225,7 @@ def _give_policies(
         "revoke select on {table} from {group}; "
     )
     connection.execute(
-        sql.SQL(statements).format(
-            table=name, group=group, rule=sql.SQL(rule or "true"), digest=sql.Literal(digest)
-        )
+        sql.SQL(statements).format(table=name, group=group, rule=sql.SQL(rule or "true"), digest=sql.Literal(digest))
     )
     if table not in COUNTED:
         connection.execute(sql.SQL("grant select on {} to {}").format(name, group))
