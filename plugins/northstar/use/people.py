@@ -1,7 +1,8 @@
 """Who reads: the people whom a proxy or a provider names, and the role of readers.yml that their groups give them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import make_visible
@@ -9,6 +10,12 @@ from northstar.base.readers import EVERYTHING, Readers
 
 # characters of a name that are kept
 NAME_CHARACTERS = 100
+
+
+class Headers(Protocol):
+    """The headers of a request, which are found in any case."""
+
+    def get(self, key: str, default: str, /) -> str: ...
 
 
 class NoRole(NorthstarError):
@@ -37,8 +44,8 @@ def find_person(readers: Readers, name: str, groups: Iterable[str]) -> Person:
     return Person(make_visible(name)[:NAME_CHARACTERS], None if role == EVERYTHING else role)
 
 
-def person_of_proxy(readers: Readers, address: str, headers: Mapping[str, str]) -> Person | None:
-    """Whom a request's proxy names; None where the request comes from elsewhere, or the proxy names nobody. headers: their names are found in any case.
+def person_of_proxy(readers: Readers, address: str, headers: Headers) -> Person | None:
+    """Whom a request's proxy names; None where the request comes from elsewhere, or the proxy names nobody.
 
     Raises NoRole.
     """

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Annotated
 
@@ -40,7 +40,7 @@ from northstar.use.api.limits import Limits
 from northstar.use.api.people import Provided, caller_of
 from northstar.use.api.problems import problem
 from northstar.use.mcp.http import Door
-from northstar.use.people import NoRole, person_of_proxy
+from northstar.use.people import Headers, NoRole, person_of_proxy
 from northstar.use.reads import note_read
 
 PREFIX = "/v1"
@@ -107,7 +107,7 @@ class Front:
             raise Refusal(403, "not_allowed", str(exc)) from exc
         return caller_of(person) if person else None
 
-    def _of_proxy(self, address: str, headers: Mapping[str, str]) -> Caller | None:
+    def _of_proxy(self, address: str, headers: Headers) -> Caller | None:
         try:
             person = person_of_proxy(self.settings.readers, address, headers)
         except NoRole as exc:

@@ -119,8 +119,8 @@ def ensure_policies(connection: Connection, settings: Settings) -> None:
                 continue
             digest = hashlib.sha256(repr((schema, rule)).encode()).hexdigest()[:12]
             if known.get(f"{schema}.{table}") != digest:
-                give = partial(_give_policies, connection, settings, schema, table, rule, digest)
-                change_without_queueing(connection, table, give)
+                change = partial(_give_policies, connection, settings, schema, table, rule, digest)
+                change_without_queueing(connection, table, change)
     _open_views(connection, settings)
     connection.execute(
         sql.SQL("grant select on {} to {}").format(
@@ -139,8 +139,7 @@ def drop_policies(connection: Connection, settings: Settings, mart: str) -> None
             table = sql.Identifier(schema, name)
             if fetch_one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{name}"]))["t"] is not None:
                 connection.execute(sql.SQL("drop policy if exists limited on {}").format(table))
-                if settings.readers.roles:
-                    connection.execute(sql.SQL("revoke select on {} from {}").format(table, group))
+                connection.execute(sql.SQL("revoke select on {} from {}").format(table, group))
 
 
 def rule_of(table: str, columns: set[str], segments: set[str]) -> str | None:
