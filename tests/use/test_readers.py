@@ -499,7 +499,7 @@ def test_the_api_and_the_tools_answer_as_the_role_of_the_token(limited):
         secret in log
         for secret in [
             *tokens.values(),
-            *(t.split("_")[2] for t in tokens.values()),
+            *(t.split("_", 2)[2] for t in tokens.values()),
             password,
             "signature",
             door.key(limited),

@@ -149,7 +149,9 @@ class Front:
                     if _has(request, headers["ETag"]):
                         return Response(status_code=304, headers=headers)
                 content = render(make(reading), form)
-                what = f"{request.url.path} {question.model_dump_json(exclude_defaults=True)}"
+                what = (
+                    f"{request.url.path} {question.model_dump_json(exclude_defaults=True, exclude={LINK, SIGNATURE})}"
+                )
                 note_read(self.settings, "api", caller.id, caller.role, what, reading.shown.version)
             except Refused as exc:
                 headers.pop("ETag", None)

@@ -244,9 +244,9 @@ def _open_views(connection: Connection, settings: Settings) -> None:
         "and c.relname <> all(%s) and not has_table_privilege(%s, c.oid, 'select')",
         [list(COUNTED), db.role_name(settings, db.LIMITED)],
     ).fetchall()
-    for view in closed:
+    for row in closed:
         connection.execute(
-            sql.SQL("grant select on {} to {}").format(sql.Identifier(view["schema"], view["name"]), group)
+            sql.SQL("grant select on {} to {}").format(sql.Identifier(row["schema"], row["name"]), group)
         )
     for table, hidden in COUNTED.items():
         columns = past.column_names(connection, table)
