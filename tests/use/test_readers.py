@@ -36,6 +36,7 @@ from northstar.use.past import PastMarts
 from northstar.use.query import query
 from northstar.use.reports.make import make_report
 from northstar.warehouse import db
+from northstar.warehouse.published.limited import unguarded_by_limits
 from northstar.warehouse.setup import bootstrap
 from tests.support import later_versions, query_as
 from tests.use import test_reports
@@ -186,6 +187,24 @@ def test_no_statement_of_a_role_gets_beyond_its_part(connections, limited):
         owner.rollback()
     with pytest.raises(NorthstarError):
         db.connect(replace(limited, home=limited.home), "reader_nobody")
+
+
+def test_what_somebody_opened_by_hand_is_found(limited):
+    with db.connect(limited, "owner") as owner:
+        assert unguarded_by_limits(owner, limited) == []
+        owner.execute(
+            "create table marts.own (n int); create view marts.open as select * from marts.customers; grant select on marts.own, marts.open to limited_reader"
+        )
+        owner.execute(
+            "drop policy limited on marts.customers; alter table marts.fct_tickets disable row level security"
+        )
+        assert unguarded_by_limits(owner, limited) == [
+            "marts.customers",
+            "marts.fct_tickets",
+            "marts.open",
+            "marts.own",
+        ]
+        owner.rollback()
 
 
 def test_the_rows_behind_a_number_are_those_of_numbers_that_a_role_sees(connections, limited):

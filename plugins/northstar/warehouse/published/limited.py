@@ -129,6 +129,18 @@ def ensure_policies(connection: Connection, settings: Settings) -> None:
     )
 
 
+def unguarded_by_limits(connection: Connection, settings: Settings) -> list[str]:
+    """The published tables and views that the group may read, and whose rows no policy limits."""
+    rows = connection.execute(
+        "select n.nspname || '.' || c.relname as name from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
+        "join pg_roles as g on g.rolname = %(group)s where n.nspname in ('marts', 'marts_history', 'marts_at_version') and c.oid <> coalesce(to_regclass(%(pruned)s), 0) "
+        "and has_table_privilege(g.oid, c.oid, 'select') and (c.relkind = 'v' and not coalesce('security_invoker=true' = any(c.reloptions), false) "
+        "or c.relkind in ('r', 'p', 'm') and not (c.relrowsecurity and exists (select 1 from pg_policy as p where p.polrelid = c.oid and p.polname = 'limited'))) order by 1",
+        {"group": db.role_name(settings, db.LIMITED), "pruned": past.PRUNED_TABLE},
+    ).fetchall()
+    return [row["name"] for row in rows]
+
+
 def drop_policies(connection: Connection, settings: Settings, mart: str) -> None:
     """Take the policies from a mart before its columns change. The group may read it again when `ensure_policies` has given them back."""
     group = sql.Identifier(db.role_name(settings, db.LIMITED))
