@@ -142,7 +142,7 @@ OF_ANOTHER_ROLE = {
         "create extension dblink",
         # what the functions of `explain` use, and who they belong to
         "select explain.query_of('metrics_revenue', 0, 'mrr', 'value')",
-        "select explain.require_shown(now(), now(), 'all', '', '', 'month')",
+        "select explain.require_shown('', now(), now(), 'all', '', '', 'month')",
         "select * from audit.explained",
         # who subscribed to what, and the tokens that end it
         "select token from audit.subscriptions",

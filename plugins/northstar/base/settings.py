@@ -23,6 +23,7 @@ from northstar.base.config_files import Section, read_config_file, read_own_yaml
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.base.freshness import ALL, Freshness
+from northstar.base.readers import Readers
 from northstar.contract import entities
 from northstar.contract.codes import CODES, minor_digits
 
@@ -228,6 +229,8 @@ class Operations(Section):
     )
     keep_report_days: Days | None = Field(None, description=DAYS_ADVICE)
     keep_log_days: Days = Field(30, description=DAYS_ADVICE)
+    # for the log of who read what; None: nobody's reading is logged
+    keep_reads_days: Days | None = Field(None, description=DAYS_ADVICE)
     maintenance_minutes: float = Field(15, ge=0, description="give minutes")
     # the space for the temporary files of all readers together; None: a quarter of the home's disk, 100 GB on an external Postgres
     reader_disk_gb: Annotated[int, Field(strict=True, ge=1)] | None = Field(
@@ -333,6 +336,7 @@ class Settings:
     role_prefix: the prefix of the names of roles and of Airflow's database there; None: as northstar.warehouse.db.role_prefix determines it.
     rules: business rules; `northstar.yml` changes the defaults.
     operations: what is kept and who is informed; `operations.yml` changes the defaults.
+    readers: who sees what, from `readers.yml`; by default everybody with the password or a token sees everything.
     own_seeds: {name: text} of the home's own funnels.csv and targets.csv, which replace the release's; northstar.build.own_seeds checks them.
     """
 
@@ -344,6 +348,7 @@ class Settings:
     reader_url: str | None = None
     rules: Rules = field(default_factory=Rules)
     operations: Operations = field(default_factory=Operations)
+    readers: Readers = field(default_factory=Readers)
     own_seeds: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -355,7 +360,7 @@ class Settings:
 
     @property
     def config(self) -> Path:
-        """Directory of the files that people write: northstar.yml, operations.yml, values.yml, sources.yml, notify.yml, funnels.csv, targets.csv and notes/. The home, or NORTHSTAR_CONFIG."""
+        """Directory of the files that people write: northstar.yml, operations.yml, values.yml, sources.yml, notify.yml, readers.yml, funnels.csv, targets.csv and notes/. The home, or NORTHSTAR_CONFIG."""
         return _config_directory(self.home)
 
     @property
@@ -445,6 +450,7 @@ def load_settings(home: str | Path | None = None) -> Settings:
         reader_url=os.environ.get("NORTHSTAR_READER_URL") or None,
         rules=read_config_file(_config_directory(path) / "northstar.yml", Rules),
         operations=read_config_file(_config_directory(path) / "operations.yml", Operations),
+        readers=read_config_file(_config_directory(path) / "readers.yml", Readers),
         own_seeds=_read_own_seeds(_config_directory(path)),
     )
 

@@ -35,6 +35,9 @@ def register(command: Command) -> None:
     sub.add_argument(
         "--per-minute", type=int, default=120, help="token add: the most requests in a minute (default: 120)"
     )
+    sub.add_argument(
+        "--role", help="add: the role of readers.yml whose part of the numbers it gives (default: everything)"
+    )
 
 
 def _api(arguments: argparse.Namespace) -> None:
@@ -51,7 +54,7 @@ def _api(arguments: argparse.Namespace) -> None:
     match arguments.kind, arguments.action:
         case "token", "add":
             scopes = arguments.scope or ["metrics"]
-            print(access.add_token(arguments.name, scopes, arguments.days, arguments.per_minute))
+            print(access.add_token(arguments.name, scopes, arguments.days, arguments.per_minute, arguments.role))
         case "token", "revoke":
             access.revoke_token(arguments.name)
             print(f"revoked: {arguments.name}")
@@ -59,7 +62,7 @@ def _api(arguments: argparse.Namespace) -> None:
             print(
                 table(
                     [
-                        {"id": t.id, "name": t.name, "scopes": ", ".join(t.scopes), "a minute": t.per_minute, "made": f"{t.created_at:%Y-%m-%d}",
+                        {"id": t.id, "name": t.name, "scopes": ", ".join(t.scopes), "role": t.role or "", "a minute": t.per_minute, "made": f"{t.created_at:%Y-%m-%d}",
                          "valid until": f"{t.expires_at:%Y-%m-%d %H:%M}" + (" (expired)" if t.expires_at <= access.clock() else "")}
                         for t in access.kept().tokens
                     ]
@@ -68,7 +71,7 @@ def _api(arguments: argparse.Namespace) -> None:
         case "link", "add":
             from northstar.use.api.links import sign
 
-            print(f"{serve.url(settings)}{sign(access, arguments.name, arguments.days)}")
+            print(f"{serve.url(settings)}{sign(access, arguments.name, arguments.days, arguments.role)}")
         case "link", "revoke":
             access.revoke_link(arguments.name)
             print(f"revoked: {arguments.name}")
@@ -76,7 +79,7 @@ def _api(arguments: argparse.Namespace) -> None:
             print(
                 table(
                     [
-                        {"id": link.id, "for": link.target, "scope": link.scope, "made": f"{link.created_at:%Y-%m-%d}",
+                        {"id": link.id, "for": link.target, "scope": link.scope, "role": link.role or "", "made": f"{link.created_at:%Y-%m-%d}",
                          "valid until": f"{link.expires_at:%Y-%m-%d %H:%M}" + (" (expired)" if link.expires_at <= access.clock() else "")}
                         for link in access.kept().links
                     ]

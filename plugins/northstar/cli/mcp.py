@@ -16,6 +16,9 @@ def register(command: Command) -> None:
         "--scope", nargs="+", metavar="SCOPE",
         help="what the client may ask: metrics, rows (those behind a number), customers, sql (default: all of them)",
     )  # fmt: skip
+    sub.add_argument(
+        "--role", help="the role of readers.yml whose part of the numbers the client sees (default: everything)"
+    )
 
 
 def _mcp(arguments: argparse.Namespace) -> None:
@@ -29,8 +32,10 @@ def _mcp(arguments: argparse.Namespace) -> None:
     settings = load_settings(arguments.home)
     if not settings.warehouse_url:
         embedded.ensure_running(settings)
-    desk = Desk(settings)
+    if arguments.role is not None and arguments.role not in settings.readers.roles:
+        raise NorthstarError(f"there is no role {arguments.role!r} in readers.yml")
+    desk = Desk(settings, role=arguments.role)
     try:
-        make_server(settings, desk, lambda: scopes).run("stdio")
+        make_server(settings, desk, lambda: scopes, lambda: arguments.role).run("stdio")
     finally:
         desk.close()

@@ -62,7 +62,10 @@ def register(command: Command) -> None:
     sub.add_argument(
         "--as-of", help="report on the last period that was over at this time (default: the time of the newest version)"
     )
-    sub.add_argument("--application", default="all", help="the application to report on (default: all)")
+    sub.add_argument("--application", help="the application to report on (default: all)")
+    sub.add_argument(
+        "--role", help="the role of readers.yml whose part of the numbers the report has (default: everything)"
+    )
     sub.add_argument(
         "--html", metavar="FILE", help="write the report to this file, as a page that needs no other files"
     )
@@ -163,7 +166,8 @@ def _report(arguments: argparse.Namespace) -> None:
             settings,
             arguments.report,
             parse_time(arguments.as_of, zone) if arguments.as_of else None,
-            arguments.application,
+            arguments.application or _first_application(settings, arguments.role),
+            arguments.role,
         )
         html, text = report.standalone(), report.text
     if arguments.html:
@@ -178,6 +182,12 @@ def _report(arguments: argparse.Namespace) -> None:
             if recipients
             else f"notify.yml has no route for the report {report.name}: it was stored but not sent"
         )
+
+
+def _first_application(settings: Settings, role: str | None) -> str:
+    """What a report is about where nobody says it."""
+    seen = settings.readers.roles.get(role or "")
+    return "all" if seen is None or seen.applications == "all" else seen.applications[0]
 
 
 def _alerts(arguments: argparse.Namespace) -> None:

@@ -29,6 +29,7 @@ from northstar.warehouse import db, embedded, migrations, role_settings, turn_lo
 from northstar.warehouse.lake import WIDE_ENTITIES
 from northstar.warehouse.lake_store import open_store
 from northstar.warehouse.landed_tables import key_index_name, landed_columns, secondary_indexes
+from northstar.warehouse.published.limited import unguarded_by_limits
 from northstar.warehouse.rights import WRITERS
 from northstar.warehouse.rows import Connection, as_shape, fetch_one
 from northstar.warehouse.schemas import SCHEMAS
@@ -345,10 +346,16 @@ def _roles(settings: Settings, connection: Connection) -> Iterator[Observation]:
                 f"{names['bi_reader']} may read all of marts_history.{table['name']}, including groups that are withheld now",
                 f"alter table marts_history.{table['name']} enable row level security",
             )
+    for name in unguarded_by_limits(connection, settings):
+        is_wrong = True
+        yield (
+            f"roles of readers.yml may read all of {name}: it has no policy for them",
+            f"revoke select on {name} from {db.role_name(settings, db.LIMITED)}",
+        )
     for role, _, difference in role_settings.find_changes(connection, settings):
         is_wrong = True
         yield (
-            f"{names[role]} has a changed setting: {difference}",
+            f"{db.role_name(settings, role)} has a changed setting: {difference}",
             "the next run, or `northstar setup`, restores it",
         )
     if not is_wrong:

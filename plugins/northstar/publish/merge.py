@@ -40,6 +40,7 @@ from northstar.publish.shape import columns, create_tables, drop_added, narrow, 
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
+from northstar.warehouse.published.limited import ensure_policies
 from northstar.warehouse.published.marks import RECORDED
 from northstar.warehouse.published.past import ensure_past_views
 from northstar.warehouse.published.values import PARTS, count_values, ensure_view
@@ -113,6 +114,9 @@ def _publish_candidate(
         checks = _passed_checks(connection, run_id)
         # widen commits, and the turn is kept only until a transaction ends
         added |= widen(connection, settings, published, DESCRIBED)
+        # in transactions of its own: the publication would keep readers of all tables waiting
+        ensure_policies(connection, settings)
+        connection.commit()
         turn_lock.keep(connection, run_id)
         _lock(connection)
         run = as_shape(Run, fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
@@ -184,6 +188,7 @@ def _publish_candidate(
         for view in views(settings):
             ensure_view(connection, settings, view)
         ensure_past_views(connection, settings)
+        ensure_policies(connection, settings)
     narrow(settings, published, progress)
     try:
         _clear_traces(settings, run_id)

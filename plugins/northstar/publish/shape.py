@@ -17,6 +17,7 @@ from northstar.base.settings import Settings
 from northstar.publish.catalogue import Mart, views
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
+from northstar.warehouse.published.limited import drop_policies, ensure_policies
 from northstar.warehouse.published.marks import SOURCE, drop_marks, ensure_marks
 from northstar.warehouse.published.past import drop_past_view, ensure_past_views
 from northstar.warehouse.published.values import PARTS, change_without_queueing, drop_view, ensure_view
@@ -135,6 +136,7 @@ def _widen(
 ) -> None:
     is_part = mart.name in PARTS.values()
     if retyped_columns:
+        drop_policies(connection, settings, mart.name)
         drop_past_view(connection, mart.name)
         drop_marks(connection, mart.name)
         if is_part:
@@ -161,11 +163,13 @@ def _widen(
         if mart.name == SOURCE:
             ensure_marks(connection)
         ensure_past_views(connection, settings)
+    ensure_policies(connection, settings)
 
 
 def _drop_columns(
     connection: Connection, settings: Settings, mart: str, names: list[str], schemas: Iterable[str] = ("marts",)
 ) -> None:
+    drop_policies(connection, settings, mart)
     drop_past_view(connection, mart)
     drop_marks(connection, mart)
     for schema in schemas:
@@ -178,6 +182,7 @@ def _drop_columns(
     if mart == SOURCE:
         ensure_marks(connection)
     ensure_past_views(connection, settings)
+    ensure_policies(connection, settings)
 
 
 def create_tables(connection: Connection, mart: Mart, names: dict[str, str]) -> None:

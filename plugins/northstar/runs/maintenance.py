@@ -22,6 +22,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.connections.airflow import airflow_environment
+from northstar.use.reads import forget_reads
 from northstar.warehouse import db, lake, turn_lock
 from northstar.warehouse.published.past import record_pruned
 from northstar.warehouse.rows import fetch_one
@@ -256,7 +257,8 @@ def _logs(settings: Settings, *_: float) -> StepResult:
             if segment.stat().st_mtime < oldest:
                 segment.unlink()
                 segments += 1
-    counts = {"shortened": shortened, "runs": removed, "segments": segments}
+    reads = forget_reads(settings, datetime.now(UTC))
+    counts = {"shortened": shortened, "runs": removed, "segments": segments, "reads": reads}
     return {name: n for name, n in counts.items() if n}
 
 

@@ -102,10 +102,11 @@ class Coverage(TypedDict):
 
 
 class Marts:
-    """A reader of the marts. It is thread-safe: each thread has a connection, and all share one memory."""
+    """A reader of the marts, as a role of readers.yml or (None) as who sees everything. It is thread-safe: each thread has a connection, and all share one
+    memory, which is no other role's."""
 
-    def __init__(self, settings: Settings):
-        self.settings = settings
+    def __init__(self, settings: Settings, role: str | None = None):
+        self.settings, self.role = settings, role
         self._local, self._lock = threading.local(), threading.Lock()
         # Any: the functions that `remember` gets return values of every type
         self._memory: OrderedDict[tuple[object, ...], tuple[Any, int]] = OrderedDict()
@@ -114,6 +115,11 @@ class Marts:
         self._looked_at = 0.0
         # the connections of those who read an earlier version through this reader (northstar.use.past)
         self.past_connections = threading.local()
+
+    @property
+    def reader(self) -> str:
+        """The role of the warehouse that this reader logs in as."""
+        return db.reader_role(self.role)
 
     @property
     def currency(self) -> str:
@@ -183,7 +189,9 @@ class Marts:
             if version == self._published and key not in self._memory:
                 self._memory[key] = (result, size)
                 self._memory_bytes += size
-            while self._memory_bytes > MEMORY_BYTES:
+            while self._memory_bytes > MEMORY_BYTES / (
+                1 if self.role is None else max(1, len(self.settings.readers.roles))
+            ):
                 _, (_, removed_size) = self._memory.popitem(last=False)
                 self._memory_bytes -= removed_size
         return result
@@ -254,11 +262,17 @@ class Marts:
         }
 
     def applications(self) -> list[str]:
-        """The applications that have values, 'all' first."""
+        """The applications that have values, 'all' first; for a role that sees some of them, these."""
         frame = self.frame(
             "select distinct application from metric_status union select distinct application from dim_accounts"
         )
-        return ["all", *sorted(set(frame["application"]) - {"all"})] if len(frame) else ["all"]
+        names = sorted(set(frame["application"]) - {"all"}) if len(frame) else []
+        return names if self._sees_some() else ["all", *names]
+
+    def _sees_some(self) -> bool:
+        """Whether this reader sees nothing that is of all applications."""
+        role = self.settings.readers.roles.get(self.role or "")
+        return role is not None and role.applications != "all"
 
     def as_of(self) -> datetime:
         """The as_of of the version that is shown; the earliest time before the first version."""
@@ -410,7 +424,7 @@ class Marts:
         """This thread's connection."""
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None or connection.closed:
-            connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
+            connection = self._local.connection = db.connect(self.settings, self.reader, autocommit=True)
         return connection
 
     def _rows(self, text: str, parameters: dict[str, object]) -> list[Row]:

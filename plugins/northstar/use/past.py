@@ -68,7 +68,7 @@ class PastMarts(Marts):
     """
 
     def __init__(self, newest: Marts, version: int):
-        super().__init__(newest.settings)
+        super().__init__(newest.settings, newest.role)
         self.newest_marts, self._version = newest, version
         self._local = newest.past_connections
 

@@ -18,7 +18,7 @@ from northstar.base.tables import printable_value, table
 from northstar.base.third_parties import are_several_statements_refused
 from northstar.use.words import describe_segments
 from northstar.warehouse import db
-from northstar.warehouse.published.past import SCHEMA, read_version
+from northstar.warehouse.published.past import read_version, use_past_path
 from northstar.warehouse.rows import Connection
 
 # rows that are fetched at a time
@@ -41,7 +41,7 @@ def run_statement(
     with db.connect(settings, "bi_reader") as connection:
         if version is not None:
             read_version(connection, settings, version)
-            connection.execute(f"set local search_path = {SCHEMA}, marts")
+            use_past_path(connection)
         with stream_statement(connection, text) as answer:
             yield answer
 

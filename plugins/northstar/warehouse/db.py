@@ -41,12 +41,18 @@ DATABASE = "northstar"
 AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
 # the owner of the functions that show readers the rows behind a number (northstar.warehouse.explain); nobody logs in as it
 EXPLAINER = "explainer"
-# all roles that a home has on its server
-SERVER_ROLES = (*ROLES, AIRFLOW_ROLE, EXPLAINER)
+# the group of the roles that see a part of the marts only (northstar.warehouse.published.limited); nobody logs in as it. Each of them is called
+# `reader_` and its name in readers.yml, and logs in as itself: whoever may give it statements cannot become another
+LIMITED = "limited_reader"
+READER = "reader_"
+# all roles that every home has on its server
+SERVER_ROLES = (*ROLES, AIRFLOW_ROLE, EXPLAINER, LIMITED)
 ROLE_WORDS = re.compile(rf"\b({'|'.join(SERVER_ROLES)})\b")
 # the prefix may be this long: Postgres allows 63 bytes for a role's whole name
 PREFIX_LENGTH = 40
 Result = TypeVar("Result")
+# the first schema of a limited reader's search path: publications and certificates without what is counted over everything
+LIMITED_SCHEMA = "limited"
 # {address: whether it leads to a pooler}
 POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
@@ -65,6 +71,7 @@ READER_SETTINGS = {
 # those of the role. owner: no time limits, because the server's limits are meant for its other users
 OPTIONS_BY_ROLE = {
     "bi_reader": OPTIONS | READER_SETTINGS,
+    LIMITED: OPTIONS | READER_SETTINGS | {"search_path": f"{LIMITED_SCHEMA}, marts"},
     "owner": OPTIONS | {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"},
 }
 # the values of sslmode that an address over a network may have. `allow` and `prefer` (libpq's default) fall back to clear text silently
@@ -76,8 +83,25 @@ IN_REPORTING_ZONE = ("transformer", "publisher", "bi_reader")
 
 def session_options(settings: Settings, role: str) -> dict[str, str]:
     """{setting: value} of a role's sessions."""
-    options = OPTIONS_BY_ROLE.get(role, OPTIONS)
-    return options | ({"timezone": settings.rules.reporting_time_zone} if role in IN_REPORTING_ZONE else {})
+    is_limited = role.startswith(READER)
+    options = OPTIONS_BY_ROLE.get(LIMITED if is_limited else role, OPTIONS)
+    is_in_zone = is_limited or role in IN_REPORTING_ZONE
+    return options | ({"timezone": settings.rules.reporting_time_zone} if is_in_zone else {})
+
+
+def reader_role(name: str | None) -> str:
+    """The role of the warehouse that a role of readers.yml reads as; `bi_reader`, which sees everything, for None."""
+    return "bi_reader" if name is None else f"{READER}{name}"
+
+
+def limited_roles(settings: Settings) -> list[str]:
+    """The roles of the warehouse that see a part of the marts only."""
+    return [reader_role(name) for name in settings.readers.roles]
+
+
+def reader_roles(settings: Settings) -> list[str]:
+    """All roles of the warehouse that readers log in as."""
+    return ["bi_reader", *limited_roles(settings)]
 
 
 def count_days_in(connection: Connection, zone: str) -> None:
@@ -93,7 +117,7 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
     Raises NorthstarError for an address that names no host, or that goes over a network and does not ask for TLS.
     """
     if settings.warehouse_url:
-        replica = settings.reader_url if role == "bi_reader" else None
+        replica = settings.reader_url if role == "bi_reader" or role.startswith(READER) else None
         parts = (
             _check_address(settings.warehouse_url)
             if replica is None
@@ -372,7 +396,7 @@ def _open(address: str, role: str, options: dict[str, str]) -> Connection:
         )  # fmt: skip
 
     try:
-        return connect_with(" ".join(f"-c {n}={v}" for n, v in options.items()))
+        return connect_with(" ".join(f"-c {n}={v.replace(', ', ',')}" for n, v in options.items()))
     except psycopg.OperationalError as exc:
         if not are_options_refused(exc):
             raise

@@ -2,7 +2,7 @@
 
 They run the queries of `audit.explained`, which only `transformer` can write; a caller gives values, and no SQL. They belong to a role of their own,
 which can read and change nothing. Personal data is hashed where it landed; what is of the company's own making (`properties`) is left out, and so
-are the rows of a group that is withheld.
+are the rows of a group that is withheld. A role of readers.yml gets the rows of numbers that it may see.
 """
 
 from northstar.base.settings import Settings
@@ -30,8 +30,9 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $b
     order by e.kind = $4 desc limit 1
 $body$;
 
-create or replace function explain.require_shown({PLACE}) returns void language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $body$
+create or replace function explain.require_shown(query text, {PLACE}) returns void language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $body$
 begin
+    perform limited.require_seen(application, segment, segment_value, query like '%$5%');
     if segment <> '' and exists (
         select 1 from marts.metric_series as s
         where s.segment = require_shown.segment and s.segment_value = require_shown.segment_value and s.application = require_shown.application
@@ -48,7 +49,7 @@ declare
     query constant text := explain.query_of(model, place, measure, 'value');
     answer numeric;
 begin
-    perform explain.require_shown({VALUES});
+    perform explain.require_shown(query, {VALUES});
     if query is null then
         raise no_data_found using message = 'how this number is made has not been recorded';
     end if;
@@ -64,7 +65,7 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp a
 declare
     query constant text := explain.query_of(model, place, measure, case when is_detailed then 'details' else 'rows' end);
 begin
-    perform explain.require_shown({VALUES});
+    perform explain.require_shown(query, {VALUES});
     if query is null then
         raise no_data_found using message = 'how this number is made has not been recorded';
     end if;
@@ -82,7 +83,7 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp a
 declare
     query constant text := explain.query_of(model, place, measure, 'details');
 begin
-    perform explain.require_shown({VALUES});
+    perform explain.require_shown(query, {VALUES});
     if query is null or id_name not like '%\_id' then
         raise no_data_found using message = 'how this number is made has not been recorded';
     end if;
@@ -99,6 +100,10 @@ declare
     batches bigint[];
 begin
     -- only by an id: by another column a caller could look for whatever it likes
+    if limited.is_limited() then
+        -- files and other applications have the same ids
+        return;
+    end if;
     foreach name in array entities loop
         if not exists (
             select 1 from pg_attribute as a join pg_class as c on c.oid = a.attrelid
@@ -125,7 +130,7 @@ $body$;
 GRANTS = """
 grant select on audit.definitions, audit.explained, audit.landed_files, audit.landing_batches to explainer;
 revoke execute on all functions in schema explain from public;
-grant execute on function explain.models(), explain.value_of, explain.rows_of, explain.parts_of, explain.landed_of to bi_reader;
+grant execute on function explain.models(), explain.value_of, explain.rows_of, explain.parts_of, explain.landed_of to bi_reader, limited_reader;
 """
 
 
@@ -139,4 +144,6 @@ def make_functions(connection: Connection, settings: Settings) -> None:
     connection.execute("set local check_function_bodies = off")
     connection.execute(FUNCTIONS)
     connection.execute("reset role")
-    connection.execute(db.replace_role_names(settings, "grant usage on schema explain to bi_reader;" + GRANTS))
+    connection.execute(
+        db.replace_role_names(settings, "grant usage on schema explain to bi_reader, limited_reader;" + GRANTS)
+    )

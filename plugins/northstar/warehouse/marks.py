@@ -41,7 +41,7 @@ def require_ownership(connection: Connection, settings: Settings) -> None:
         )
     if warehouse_prefix is None:
         _require_no_schemas(connection, settings)
-    for role in db.SERVER_ROLES:
+    for role in (*db.SERVER_ROLES, *db.limited_roles(settings)):
         role_row = connection.execute(
             "select shobj_description(oid, 'pg_authid') as mark from pg_roles where rolname = %s",
             [db.role_name(settings, role)],

@@ -1,5 +1,6 @@
 """The roles of the warehouse and their rights, including who may write which table of the schema audit."""
 
+import psycopg
 from psycopg import sql
 
 from northstar.base.settings import Settings
@@ -130,6 +131,28 @@ def act_as_owner(connection: Connection, schema: str) -> None:
         connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner["name"])))
 
 
+def make_limited_roles(connection: Connection, settings: Settings) -> None:
+    """Make the roles of readers.yml members of the group whose policies limit them, and take away those that are not there any more."""
+    group = sql.Identifier(db.role_name(settings, db.LIMITED))
+    wanted = {db.role_name(settings, role): role for role in db.limited_roles(settings)}
+    members = connection.execute(
+        "select r.rolname as name from pg_auth_members as m join pg_roles as r on r.oid = m.member where m.roleid = (select oid from pg_roles where rolname = %s) "
+        "and starts_with(r.rolname, %s) and shobj_description(r.oid, 'pg_authid') = %s",
+        [db.role_name(settings, db.LIMITED), db.role_name(settings, db.READER), marks.mark_text(settings)],
+    ).fetchall()
+    for name in {row["name"] for row in members} - wanted.keys():
+        connection.execute(sql.SQL("alter role {} nologin").format(sql.Identifier(name)))
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
+        except psycopg.errors.DependentObjectsStillExist:
+            # somebody gave it rights of their own; it has no row of limits any more, and nobody can log in as it
+            continue
+    for name, role in wanted.items():
+        make_role(connection, settings, role)
+        connection.execute(sql.SQL("grant {} to {}").format(group, sql.Identifier(name)))
+
+
 def grant_audit_tables(connection: Connection, settings: Settings) -> None:
     def grant(privileges: str, table: sql.Identifier, *roles: str) -> None:
         for role in roles:
@@ -148,8 +171,8 @@ def grant_audit_tables(connection: Connection, settings: Settings) -> None:
 
 
 def grant_connect(connection: Connection, settings: Settings, database: str) -> None:
-    for role in db.ROLES:
-        rights = "connect" if role == "bi_reader" else "connect, temporary"
+    for role in (*db.ROLES, db.LIMITED):
+        rights = "connect" if role in ("bi_reader", db.LIMITED) else "connect, temporary"
         connection.execute(
             sql.SQL(f"grant {rights} on database {{}} to {{}}").format(
                 sql.Identifier(database), sql.Identifier(db.role_name(settings, role))

@@ -5,6 +5,7 @@ the time zone, the months of all would shift. So every run compares the settings
 log-in (Postgres 17), changed defaults of the reader have no effect even before the next run.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 
@@ -32,10 +33,10 @@ StoredSettings = dict[str, dict[str | None, dict[str, str]]]
 LOGIN_FUNCTION = """
 create or replace function audit.settle_reader() returns event_trigger language plpgsql as $body$
 declare
-    required constant jsonb := {required};
+    required constant jsonb := {required} -> session_user::text;
     found record;
 begin
-    if session_user <> {reader} then
+    if required is null then
         return;
     end if;
     for found in
@@ -66,7 +67,8 @@ def required_settings(connection: Connection, settings: Settings) -> dict[str, d
     if is_superuser(connection):
         reader_settings["temp_file_limit"] = f"{reader_temp_megabytes(connection, settings)}MB"
     settings_by_role = {role: {**db.OPTIONS, **job_settings} for role in db.ROLES if role != "bi_reader"} | {
-        "bi_reader": reader_settings
+        role: reader_settings | {"search_path": db.session_options(settings, role)["search_path"]}
+        for role in db.reader_roles(settings)
     }
     if connection.info.server_version < 160000:
         # in core the models find a function that newer servers have built in (northstar.warehouse.setup.ERFC)
@@ -75,7 +77,7 @@ def required_settings(connection: Connection, settings: Settings) -> dict[str, d
 
 
 def max_reader_connections(connection: Connection) -> int:
-    """How many sessions readers may have at once, so that the job always gets a connection."""
+    """How many sessions `bi_reader` may have at once, and all roles of readers.yml together, so that the job always gets a connection."""
     most: int = fetch_one(connection.execute("select current_setting('max_connections')::int as most"))["most"]
     return max(10, most // 4)
 
@@ -113,7 +115,9 @@ def find_changes(connection: Connection, settings: Settings) -> Iterator[tuple[s
         for database, database_settings in own_settings.items():
             for setting, value in database_settings.items():
                 is_over = database is not None and setting in settings_of_role
-                is_beside = role == "bi_reader" and (database is not None or setting not in settings_of_role)
+                is_beside = role in db.reader_roles(settings) and (
+                    database is not None or setting not in settings_of_role
+                )
                 # a setting that only a superuser can change was not changed by a reader
                 if is_over or (is_beside and (setting in can_set or "." in setting)):
                     yield role, database, f"{setting} is {value}" + (f" in {database}" if database else "")
@@ -124,19 +128,23 @@ def restore(connection: Connection, settings: Settings) -> None:
     settings_by_role = _stored_settings(connection)
     for role, settings_of_role in required_settings(connection, settings).items():
         _restore_role(connection, settings, role, settings_of_role, settings_by_role)
-    connection.execute(
-        sql.SQL("alter role {} connection limit {}").format(
-            sql.Identifier(db.role_name(settings, "bi_reader")), sql.Literal(max_reader_connections(connection))
+    most = max_reader_connections(connection)
+    limited = db.limited_roles(settings)
+    for role, limit in {"bi_reader": most, **dict.fromkeys(limited, max(4, most // max(1, len(limited))))}.items():
+        connection.execute(
+            sql.SQL("alter role {} connection limit {}").format(
+                sql.Identifier(db.role_name(settings, role)), sql.Literal(limit)
+            )
         )
-    )
 
 
 def restore_as_reader(settings: Settings) -> None:
     """Restore the reader's settings as the reader itself, who may change them: a run without the administrator has at least its password."""
-    with db.connect(settings, "bi_reader", autocommit=True) as connection:
-        connection.execute("set default_transaction_read_only = off")
-        reader_settings = required_settings(connection, settings)["bi_reader"]
-        _restore_role(connection, settings, "bi_reader", reader_settings, _stored_settings(connection))
+    for role in db.reader_roles(settings):
+        with db.connect(settings, role, autocommit=True) as connection:
+            connection.execute("set default_transaction_read_only = off")
+            own_settings = required_settings(connection, settings)[role]
+            _restore_role(connection, settings, role, own_settings, _stored_settings(connection))
 
 
 def _restore_role(
@@ -146,7 +154,7 @@ def _restore_role(
     of_role = sql.SQL("alter role {}").format(sql.Identifier(name))
     for database, database_settings in stored.get(name, {}).items():
         statement = of_role + (sql.SQL(" in database {}").format(sql.Identifier(database)) if database else sql.SQL(""))
-        if role == "bi_reader":
+        if role in db.reader_roles(settings):
             connection.execute(statement + sql.SQL(" reset all"))
         elif database is not None:
             for setting in database_settings.keys() & required.keys():
@@ -161,15 +169,16 @@ def install_login_trigger(connection: Connection, settings: Settings) -> None:
     """Make the trigger that restores the reader's settings at a log-in, if the server can do it and we are superuser, as it requires."""
     if connection.info.server_version < LOGIN_TRIGGERS or not is_superuser(connection):
         return
-    values = {k: v for k, v in required_settings(connection, settings)["bi_reader"].items() if k != "temp_file_limit"}
-    pairs = sql.SQL(", ").join(
-        sql.Literal(x) for pair in ({**values, "TimeZone": values["timezone"]}).items() for x in pair
-    )
+    by_role = required_settings(connection, settings)
+    required = {
+        db.role_name(settings, role): {
+            **{name: value for name, value in by_role[role].items() if name != "temp_file_limit"},
+            "TimeZone": by_role[role]["timezone"],
+        }
+        for role in db.reader_roles(settings)
+    }
     connection.execute(
-        sql.SQL(LOGIN_FUNCTION).format(
-            required=sql.SQL("pg_catalog.jsonb_build_object({})").format(pairs),
-            reader=sql.Literal(db.role_name(settings, "bi_reader")),
-        )
+        sql.SQL(LOGIN_FUNCTION).format(required=sql.Literal(json.dumps(required)) + sql.SQL("::pg_catalog.jsonb"))
     )
     if not connection.execute("select 1 from pg_event_trigger where evtname = %s", [TRIGGER]).fetchone():
         connection.execute(f"create event trigger {TRIGGER} on login execute function audit.settle_reader()")

@@ -9,6 +9,7 @@ SCHEMAS = {
     "marts": "publisher",
     "marts_history": "publisher",
     "marts_at_version": "publisher",
+    "limited": "publisher",
     "explain": "explainer",
     "subscriptions": "publisher",
     "audit": "northstar_owner",

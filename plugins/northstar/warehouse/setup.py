@@ -29,10 +29,12 @@ from northstar.warehouse import (
     subscriptions,
 )
 from northstar.warehouse.landed_tables import follow_contract, landed_columns, landed_table_ddl
+from northstar.warehouse.published import limited
 from northstar.warehouse.rights import (
     GRANTS,
     grant_audit_tables,
     grant_connect,
+    make_limited_roles,
     make_role,
     restrict_databases,
     revoke_unsafe_functions,
@@ -140,6 +142,9 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
                 "insert into audit.bootstrapped (fingerprint, passwords) values (%s, %s)", [fingerprint, passwords]
             )
         db.remember_prefix(settings, db.role_prefix(settings))
+        if settings.readers.roles:
+            with db.connect(settings, "publisher", autocommit=True) as connection:
+                limited.ensure_policies(connection, settings)
     except psycopg.errors.InsufficientPrivilege as exc:
         raise NorthstarError(
             f"the administrator role may not set up the warehouse: {exc.diag.message_primary}"
@@ -250,27 +255,30 @@ def _require_current(settings: Settings) -> None:
 
 def _fingerprint(settings: Settings, has_airflow: bool) -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for module in (schemas, rights, landed_tables, role_settings, explain, subscriptions):
+    for module in (schemas, rights, landed_tables, role_settings, explain, subscriptions, limited):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update((PACKAGE / "contract" / "entities.yml").read_bytes())
     for migration in migrations.load_migrations():
         digest.update(migration.text.encode())
     for role in db.SERVER_ROLES:
         digest.update(db.role_name(settings, role).encode())
+    digest.update(repr(sorted((name, repr(role)) for name, role in settings.readers.roles.items())).encode())
     return f"{digest.hexdigest()} {'with' if has_airflow else 'without'} Airflow"
 
 
 def _password_digest(settings: Settings) -> str:
     """A hash that shows the administrator that a password has changed. No role may read it: a short password could be guessed with it."""
     return hashlib.sha256(
-        "\n".join(db.password(settings, r) for r in (*db.ROLES, db.AIRFLOW_ROLE)).encode()
+        "\n".join(db.password(settings, r) for r in (*db.ROLES, db.AIRFLOW_ROLE, *db.limited_roles(settings))).encode()
     ).hexdigest()
 
 
 def _create_contents(connection: Connection, settings: Settings, database: str) -> None:
     for role in db.ROLES:
         make_role(connection, settings, role)
-    make_role(connection, settings, db.EXPLAINER, can_login=False)
+    for role in (db.EXPLAINER, db.LIMITED):
+        make_role(connection, settings, role, can_login=False)
+    make_limited_roles(connection, settings)
     owner = fetch_one(connection.execute("select current_user as name"))["name"]
     for schema, schema_owner in SCHEMAS.items():
         role = owner if schema_owner == "northstar_owner" else db.role_name(settings, schema_owner)
@@ -295,6 +303,7 @@ def _create_contents(connection: Connection, settings: Settings, database: str) 
         )
     connection.execute(db.replace_role_names(settings, GRANTS))
     grant_audit_tables(connection, settings)
+    limited.make_limits(connection, settings)
     explain.make_functions(connection, settings)
     subscriptions.make_functions(connection, settings)
     grant_connect(connection, settings, database)

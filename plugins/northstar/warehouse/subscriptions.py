@@ -1,7 +1,8 @@
 """The schema `subscriptions`: functions by which the pages, as `bi_reader`, begin and end a subscription, and nothing else.
 
 They belong to `publisher`, who sends. A reader can neither see subscriptions nor change one: it is ended by whoever has its token, which is
-in its messages alone. What may be sent where is decided again when it is sent (northstar.use.pages.subscriptions).
+in its messages alone. A subscription is of whoever logged in here to begin it: a role of readers.yml
+gets its own numbers. What may be sent where is decided again when it is sent (northstar.use.pages.subscriptions).
 """
 
 from northstar.base.settings import Settings
@@ -20,7 +21,8 @@ begin
     if (select count(*) from audit.subscriptions as s where s.ended_at is null and s.kind = $5 and s.target = $6) >= {MOST_OF_ONE} then
         raise program_limit_exceeded using message = 'this address has {MOST_OF_ONE} subscriptions, which is the most';
     end if;
-    insert into audit.subscriptions (name, page, choice, cadence, kind, target) values ($1, $2, $3, $4, $5, $6) on conflict do nothing;
+    insert into audit.subscriptions (name, page, choice, cadence, kind, target, role)
+    values ($1, $2, $3, $4, $5, $6, case when limited.is_limited() then session_user end) on conflict do nothing;
 end
 $body$;
 
@@ -42,9 +44,9 @@ end
 $body$;
 """
 GRANTS = """
-grant usage on schema subscriptions to bi_reader;
+grant usage on schema subscriptions to bi_reader, limited_reader;
 revoke execute on all functions in schema subscriptions from public;
-grant execute on all functions in schema subscriptions to bi_reader;
+grant execute on all functions in schema subscriptions to bi_reader, limited_reader;
 """
 
 

@@ -15,7 +15,7 @@ from northstar.use.answers.refusals import Refused
 from northstar.use.answers.shapes import Provenance
 from northstar.use.marts import Marts, Metric, Published, first_rows
 from northstar.warehouse import db
-from northstar.warehouse.published.past import SCHEMA, VersionNotShown, VersionWithheld, read_version
+from northstar.warehouse.published.past import VersionNotShown, VersionWithheld, read_version, use_past_path
 from northstar.warehouse.rows import Connection, Row
 
 # what a caller may ask. metrics: everything that is no person's, company's or row's own. rows: the rows behind a number. customers: accounts
@@ -56,7 +56,7 @@ class Reading(Marts):
     def __init__(
         self, desk: "Desk", connection: Connection, version: int | None, scopes: Collection[Scope], seconds: float
     ):
-        super().__init__(desk.settings)
+        super().__init__(desk.settings, desk.role)
         self.desk, self.connection, self.scopes = desk, connection, frozenset(scopes)
         connection.execute(f"{BEGIN}; set local statement_timeout = '{int(seconds * 1000)}ms'")
         newest = desk.newest(self)
@@ -70,7 +70,7 @@ class Reading(Marts):
                 raise Refused("not_published", str(exc)) from exc
             except VersionWithheld as exc:
                 raise Refused("withheld", str(exc)) from exc
-            connection.execute(f"set local search_path = {SCHEMA}, marts")
+            use_past_path(connection)
             newest = self._newest()
             if newest is None:
                 raise Refused("not_published", f"version {version} was never published")
@@ -130,15 +130,37 @@ def require_scope(scopes: Collection[Scope], scope: Scope) -> None:
 
 
 class Desk:
-    """Opens readings, on a few connections that are kept. It is thread-safe."""
+    """Opens readings, on a few connections that are kept. It is thread-safe. role: of readers.yml; None: who sees everything."""
 
-    def __init__(self, settings: Settings, connections: int = CONNECTIONS, seconds: float = STATEMENT_SECONDS):
-        self.settings, self.seconds = settings, seconds
+    def __init__(
+        self,
+        settings: Settings,
+        connections: int = CONNECTIONS,
+        seconds: float = STATEMENT_SECONDS,
+        role: str | None = None,
+    ):
+        self.settings, self.seconds, self.role = settings, seconds, role
         self._turns, self._apart = threading.BoundedSemaphore(connections), threading.BoundedSemaphore(APART)
+        self._desks: dict[str, Desk] = {}
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._newest: tuple[Published | None, float] = (None, 0.0)
         self._known: OrderedDict[tuple[object, ...], Known] = OrderedDict()
+
+    def of_role(self, role: str | None) -> "Desk":
+        """The desk at which a role reads. It has its own connections and memory, and all desks of a home take turns.
+
+        Raises Refused for a role that readers.yml no longer has.
+        """
+        if role == self.role:
+            return self
+        if role is None or role not in self.settings.readers.roles:
+            raise Refused("not_allowed", "the role of this caller is not in readers.yml any more")
+        with self._lock:
+            if role not in self._desks:
+                desk = self._desks[role] = Desk(self.settings, seconds=self.seconds, role=role)
+                desk._turns, desk._apart = self._turns, self._apart
+            return self._desks[role]
 
     @contextmanager
     def reading(
@@ -169,7 +191,7 @@ class Desk:
         while True:
             with self._lock:
                 kept = self._idle.pop() if self._idle and not is_apart else None
-            connection = kept or db.connect(self.settings, "bi_reader")
+            connection = kept or db.connect(self.settings, db.reader_role(self.role))
             try:
                 return connection, Reading(self, connection, version, scopes, self.seconds)
             except psycopg.OperationalError:
@@ -220,6 +242,8 @@ class Desk:
 
     def close(self) -> None:
         """Close the connections that are kept."""
+        for desk in self._desks.values():
+            desk.close()
         with self._lock:
             connections, self._idle = self._idle, []
         for connection in connections:

@@ -9,15 +9,31 @@ from northstar.use.answers.refusals import Refused
 NEAR = 8
 
 
-def require_application(reading: Reading, application: str) -> str:
-    """The application, 'all' for none. Raises Refused, with the ones that there are, for one that has no values."""
+def require_application(reading: Reading, application: str, is_filter: bool = True) -> str:
+    """The application, 'all' for none. Raises Refused, with the ones that there are, for one that has no values.
+
+    is_filter: 'all' is the rows of whatever the caller sees, and no total over all applications, which not every role may see.
+    """
     applications = reading.applications()
+    if (application or "all") == "all" and "all" not in applications:
+        if is_filter:
+            return "all"
+        raise Refused(
+            "not_allowed", f"this role sees no totals over all applications; it sees {', '.join(applications) or 'none'}", applications[:NEAR]
+        )  # fmt: skip
     if (application or "all") not in applications:
         raise Refused(
             "bad_request", f"there is no application {application[:60]!r}; there are {', '.join(applications)}",
             near_names(application, applications) or applications,
         )  # fmt: skip
     return application or "all"
+
+
+def require_part(reading: Reading, metric: str, segment: str) -> None:
+    """Raises Refused for a segment, or a total, that the reading's role does not see."""
+    role = reading.settings.readers.roles.get(reading.role or "")
+    if role is not None and role.segment is not None and segment != role.segment:
+        raise Refused("not_allowed", f"this role sees {metric} by {role.segment} only", [role.segment])
 
 
 def require_limit(limit: int, most: int) -> None:

@@ -10,7 +10,7 @@ from northstar.use.answers.metrics import coverage_of, define, resolve_metric
 from northstar.use.answers.periods import NEWEST, Period, parse_period
 from northstar.use.answers.reading import Reading
 from northstar.use.answers.refusals import Refused
-from northstar.use.answers.require import near_names, require_application, require_limit
+from northstar.use.answers.require import near_names, require_application, require_limit, require_part
 from northstar.use.answers.shapes import ChangePart, Comparison, SingleValue, Value, ValueList
 from northstar.use.changes import Point, change_by_segment, describe_amount
 from northstar.use.marts import Metric
@@ -194,11 +194,12 @@ def find_series(
     grain = grain or next(g for g in DEFAULT_GRAINS if g in grains)
     if grain not in GRAINS or grain not in grains:
         raise Refused("bad_request", f"{entry['metric_id']} has no {grain[:20]} values; its grains are {', '.join(grains)}", grains)  # fmt: skip
-    application = require_application(reading, application)
+    application = require_application(reading, application, is_filter=False)
     if segment and segment not in entry["segments"]:
         raise Refused("bad_request", f"{entry['metric_id']} has no segment {segment[:60]!r}; {describe_segments(entry['segments'])}", entry["segments"])  # fmt: skip
     if segment_value and not segment:
         raise Refused("ambiguous", f"segment_value {segment_value[:60]!r} of which segment? {describe_segments(entry['segments'])}", entry["segments"])  # fmt: skip
+    require_part(reading, entry["metric_id"], segment)
     return Series(entry, grain, application, segment, (segment_value or None) if segment else "")
 
 

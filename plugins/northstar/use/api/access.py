@@ -37,25 +37,27 @@ NO_DIGEST = hashlib.sha256(b"").hexdigest()
 
 
 class Token(BaseModel):
-    """A token as the home keeps it. digest: SHA-256 of its secret part."""
+    """A token as the home keeps it. digest: SHA-256 of its secret part. role: of readers.yml; None: who sees everything."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     id: str
     name: str
     digest: str
     scopes: list[Scope]
+    role: str | None = None
     per_minute: int
     created_at: datetime
     expires_at: datetime
 
 
 class Link(BaseModel):
-    """A signed link as the home keeps it. target: the path and query that it is for."""
+    """A signed link as the home keeps it. target: the path and query that it is for. role: whose answer it leads to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     id: str
     target: str
     scope: Scope
+    role: str | None = None
     created_at: datetime
     expires_at: datetime
 
@@ -70,11 +72,15 @@ class Kept(BaseModel):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and what they may. id: of the token or the link, for the log."""
+    """Who asks, and what they may. id: of the token or the link, for the log; role: of readers.yml; None: who sees everything."""
 
     id: str
     scopes: frozenset[Scope]
     per_minute: int
+    role: str | None = None
+
+
+NOBODY = Caller("nobody", frozenset(), 0)
 
 
 class Access:
@@ -110,7 +116,7 @@ class Access:
         is_right = hmac.compare_digest(digest, found.digest if found else NO_DIGEST)
         if not is_right or found is None or mark != TOKEN_MARK or found.expires_at <= self.clock():
             return None
-        return Caller(f"token {found.id}", frozenset(found.scopes), found.per_minute)
+        return Caller(f"token {found.id}", frozenset(found.scopes), found.per_minute, found.role)
 
     def caller_of_link(self, path: str, parameters: Sequence[tuple[str, str]]) -> Caller | None:
         """Who asks by a signed address; None for one that was changed, has expired or was revoked. parameters: all of the address, in its order."""
@@ -126,12 +132,18 @@ class Access:
         found = next((link for link in self.kept().links if link.id == identity), None)
         if not is_right or found is None or found.expires_at <= self.clock():
             return None
-        return Caller(f"link {found.id}", frozenset([found.scope]), REQUESTS_A_MINUTE)
+        return Caller(f"link {found.id}", frozenset([found.scope]), REQUESTS_A_MINUTE, found.role)
 
     def add_token(
-        self, name: str, scopes: Sequence[Scope], days: int = DAYS, per_minute: int = REQUESTS_A_MINUTE
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        days: int = DAYS,
+        per_minute: int = REQUESTS_A_MINUTE,
+        role: str | None = None,
     ) -> str:
-        """Make a token and return it: the home keeps only its hash. Raises NorthstarError for values that it may not have."""
+        """Make a token and return it: the home keeps only its hash. role: of readers.yml. Raises NorthstarError for values that it may not have."""
+        self._require_role(role)
         _require(
             0 < len(name) <= NAME_LENGTH and name.isprintable(), f"a token's name has 1 to {NAME_LENGTH} characters"
         )
@@ -145,18 +157,26 @@ class Access:
             digest, now = hashlib.sha256(secret.encode()).hexdigest(), self.clock()
             kept.tokens.append(
                 Token(
-                    id=identity, name=name, digest=digest, scopes=sorted(set(scopes)), per_minute=per_minute, created_at=now,
+                    id=identity, name=name, digest=digest, scopes=sorted(set(scopes)), role=role, per_minute=per_minute, created_at=now,
                     expires_at=now + timedelta(days=days),
                 )
             )  # fmt: skip
         return f"{TOKEN_MARK}_{identity}_{secret}"
 
-    def add_link(self, path: str, question: Sequence[tuple[str, str]], scope: Scope, days: int = DAYS) -> str:
+    def add_link(
+        self,
+        path: str,
+        question: Sequence[tuple[str, str]],
+        scope: Scope,
+        days: int = DAYS,
+        role: str | None = None,
+    ) -> str:
         """Sign a question, with its path as it is and not as addresses escape it; returns the path and query of the link.
 
         Raises NorthstarError for one that cannot be signed.
         """
         _require(1 <= days <= MOST_DAYS, f"--days: give 1 to {MOST_DAYS}")
+        self._require_role(role)
         names = [name for name, _ in question]
         _require(not {LINK, SIGNATURE} & set(names), "this address is signed already")
         _require(len(names) == len(set(names)), "name each parameter once")
@@ -169,6 +189,7 @@ class Access:
                     id=identity,
                     target=f"{path}?{urlencode(question)}",
                     scope=scope,
+                    role=role,
                     created_at=now,
                     expires_at=now + timedelta(days=days),
                 )
@@ -193,6 +214,13 @@ class Access:
                 len(others) < len(kept.links), f"there is no link {identity!r}; `northstar api link list` lists them"
             )
             kept.links[:] = others
+
+    def _require_role(self, role: str | None) -> None:
+        roles = self.settings.readers.roles
+        _require(
+            role is None or role in roles,
+            f"there is no role {(role or '')[:40]!r} in readers.yml; there are {', '.join(roles) or 'none'}",
+        )
 
     @contextmanager
     def _changing(self) -> Iterator[Kept]:

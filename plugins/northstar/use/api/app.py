@@ -37,8 +37,11 @@ from northstar.use.api.access import LINK, SIGNATURE, Access, Caller
 from northstar.use.api.description import describe
 from northstar.use.api.formats import MEDIA_TYPES, Format, render
 from northstar.use.api.limits import Limits
+from northstar.use.api.people import Provided, caller_of
 from northstar.use.api.problems import problem
 from northstar.use.mcp.http import Door
+from northstar.use.people import Headers, NoRole, person_of_proxy
+from northstar.use.reads import note_read
 
 PREFIX = "/v1"
 HEALTH, DESCRIPTION, MCP = "/health", f"{PREFIX}/openapi.json", "/mcp"
@@ -66,7 +69,8 @@ class Front:
     """Lets callers in, and answers them. access: tokens and links; desk: reads the marts."""
 
     def __init__(self, settings: Settings, desk: Desk):
-        self.access, self.desk = Access(settings), desk
+        self.settings, self.access, self.desk = settings, Access(settings), desk
+        self._provided = Provided(settings, settings.readers.oidc) if settings.readers.oidc else None
         self._requests, self._wrong, self._lines = Allowance(0), Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
 
     def identify(self, request: Request) -> None:
@@ -82,7 +86,9 @@ class Front:
             # the address as it was signed: what a client escapes otherwise is the same to both
             caller = self.access.caller_of_link(request.scope["path"], parameters) if request.method == "GET" else None
         elif mark.lower() == "bearer" and not is_link:
-            caller = self.access.caller_of_token(token.strip())
+            caller = self.access.caller_of_token(token.strip()) or self._person(token.strip())
+        elif not token:
+            caller = self._of_proxy(address, request.headers)
         if caller is None:
             if not (token or is_link):
                 raise Refusal(401, "not_allowed", NO_TOKEN)
@@ -93,6 +99,20 @@ class Front:
         request.state.caller = caller
         if not self._requests.take(caller.id, caller.per_minute):
             raise Refusal(429, "too_much", f"more than {caller.per_minute} requests in a minute", 60)
+
+    def _person(self, token: str) -> Caller | None:
+        try:
+            person = self._provided.person_of_token(token) if self._provided else None
+        except NoRole as exc:
+            raise Refusal(403, "not_allowed", str(exc)) from exc
+        return caller_of(person) if person else None
+
+    def _of_proxy(self, address: str, headers: Headers) -> Caller | None:
+        try:
+            person = person_of_proxy(self.settings.readers, address, headers)
+        except NoRole as exc:
+            raise Refusal(403, "not_allowed", str(exc)) from exc
+        return caller_of(person) if person else None
 
     def answer(
         self,
@@ -111,7 +131,7 @@ class Front:
         caller: Caller = request.state.caller
         # before anything is looked up: a refusal costs no connection
         require_scope(caller.scopes, scope)
-        with self.desk.reading(caller.scopes, question.version, is_apart) as reading:
+        with self.desk.of_role(caller.role).reading(caller.scopes, question.version, is_apart) as reading:
             headers = {
                 "Cache-Control": "private, no-cache", "Vary": "Authorization, Accept",
                 "Northstar-Version": str(reading.shown.version), "Northstar-As-Of": f"{reading.shown.as_of:%Y-%m-%dT%H:%M:%SZ}",
@@ -119,11 +139,20 @@ class Front:
             try:
                 if is_timeless:
                     headers["ETag"] = _tag(
-                        str(reading.shown), str(reading.is_newest), request.url.path, question.model_dump_json(), form
+                        str(caller.role),
+                        str(reading.shown),
+                        str(reading.is_newest),
+                        request.url.path,
+                        question.model_dump_json(),
+                        form,
                     )
                     if _has(request, headers["ETag"]):
                         return Response(status_code=304, headers=headers)
                 content = render(make(reading), form)
+                what = (
+                    f"{request.url.path} {question.model_dump_json(exclude_defaults=True, exclude={LINK, SIGNATURE})}"
+                )
+                note_read(self.settings, "api", caller.id, caller.role, what, reading.shown.version)
             except Refused as exc:
                 headers.pop("ETag", None)
                 return problem(
@@ -149,12 +178,12 @@ def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
     desk = desk or Desk(settings)
     front = Front(settings, desk)
 
-    def scopes_of(request: Request) -> frozenset[Scope]:
+    def caller_of(request: Request) -> Caller:
         front.identify(request)
         caller: Caller = request.state.caller
-        return caller.scopes
+        return caller
 
-    door = Door(settings, desk, scopes_of)
+    door = Door(settings, desk, caller_of)
     app = FastAPI(
         title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=door.open
     )

@@ -12,8 +12,8 @@ from northstar.use.api.app import PREFIX, build
 from northstar.use.api.description import query_parameters
 
 
-def sign(access: Access, target: str, days: int) -> str:
-    """Sign the address of one question. target: its path and query, with or without the API's own address before it.
+def sign(access: Access, target: str, days: int, role: str | None = None) -> str:
+    """Sign the address of one question. target: its path and query, with or without the API's own address before it; role: whose answer it leads to.
 
     Raises NorthstarError for an address that is no question's, or has a parameter that the question does not have.
     """
@@ -32,7 +32,7 @@ def sign(access: Access, target: str, days: int) -> str:
         raise NorthstarError(f"{path} has no parameter {unknown[0][:40]!r}; it has {', '.join(sorted(known))}")
     if "rows" in names:
         raise NorthstarError("a link does not lead to the rows behind a number; ask for them with a token")
-    return access.add_link(path, question, scope_of(path), days)
+    return access.add_link(path, question, scope_of(path), days, role)
 
 
 def scope_of(path: str) -> Scope:

@@ -1,6 +1,6 @@
 """The tools over streamable HTTP, at an address of the API: its tokens, scopes and limits count here as well."""
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
@@ -11,24 +11,27 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as Connected
 
 from northstar.base.settings import Settings
-from northstar.use.answers.reading import Desk, Scope
+from northstar.use.answers.reading import Desk
+from northstar.use.api.access import NOBODY, Caller
 from northstar.use.mcp.server import make_server
 
-# what the caller of the running request may ask; nothing where nobody was let in
-ALLOWED: ContextVar[Collection[Scope]] = ContextVar("ALLOWED", default=())
+# who asks in the running request, and what they may ask; nothing where nobody was let in
+CALLER: ContextVar[Caller] = ContextVar("CALLER", default=NOBODY)
 
 
 class Door:
     """An ASGI application that lets callers in and gives their messages to the server. Each request stands for itself: no session is kept.
 
-    identify: who asks, and what they may; it raises what the application answers to those who may nothing.
+    identify: who asks; it raises what the application answers to those who may nothing.
     """
 
-    def __init__(self, settings: Settings, desk: Desk, identify: Callable[[Request], Collection[Scope]]):
+    def __init__(self, settings: Settings, desk: Desk, identify: Callable[[Request], Caller]):
         self._identify = identify
         # a page that was led here by a forged name has no token, so the host's name decides nothing
         rules = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        server = make_server(settings, desk, ALLOWED.get)
+        server = make_server(
+            settings, desk, lambda: CALLER.get().scopes, lambda: CALLER.get().role, lambda: CALLER.get().id
+        )
         server.streamable_http_app(json_response=True, stateless_http=True, transport_security=rules)
         self._manager: StreamableHTTPSessionManager = server.session_manager
 
@@ -39,8 +42,8 @@ class Door:
             yield
 
     async def __call__(self, connected: Connected, receive: Receive, send: Send) -> None:
-        allowed = ALLOWED.set(self._identify(Request(connected)))
+        caller = CALLER.set(self._identify(Request(connected)))
         try:
             await self._manager.handle_request(connected, receive, send)
         finally:
-            ALLOWED.reset(allowed)
+            CALLER.reset(caller)

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Collection
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from mcp.server import MCPServer
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from northstar.base.errors import NorthstarError
@@ -22,6 +23,7 @@ from northstar.use.answers.status import get_status
 from northstar.use.answers.targets import list_targets
 from northstar.use.answers.values import compare_periods, get_value, list_values
 from northstar.use.mcp.marked import as_data, as_refusal
+from northstar.use.reads import note_read
 
 INSTRUCTIONS = """\
 Northstar publishes a company's metrics after an audit. Rules for answering from it:
@@ -57,17 +59,37 @@ Version = Annotated[
 ]  # fmt: skip
 
 
+class Server(MCPServer):
+    """A server that notes what it is asked. note: gets the tool's name and what it is given."""
+
+    note: Callable[[str, dict[str, Any]], None]
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        self.note(name, arguments)
+        return await super().call_tool(name, arguments, context)
+
+
 def make_server(
-    settings: Settings, desk: Desk, scopes_of_caller: Callable[[], Collection[Scope]] = lambda: SCOPES
+    settings: Settings,
+    desk: Desk,
+    scopes_of_caller: Callable[[], Collection[Scope]] = lambda: SCOPES,
+    role_of_caller: Callable[[], str | None] = lambda: None,
+    name_of_caller: Callable[[], str] = lambda: "stdio",
 ) -> MCPServer:
-    """The server of a home. scopes_of_caller: what the caller of the running request may ask; by default all that `bi_reader` may."""
-    server = MCPServer("northstar", title="Northstar", instructions=INSTRUCTIONS, log_level="WARNING")
+    """The server of a home. scopes_of_caller: what the caller of the running request may ask; by default all that `bi_reader` may. role_of_caller: the
+    role of readers.yml as which it reads; None: as who sees everything. name_of_caller: for the log of reads."""
+    server = Server("northstar", title="Northstar", instructions=INSTRUCTIONS, log_level="WARNING")
+    server.note = lambda tool, arguments: note_read(
+        settings, "mcp", name_of_caller(), role_of_caller(), f"{tool} {json.dumps(arguments, default=str)}"
+    )
 
     def answer(
         make: Callable[[Reading], Answer | dict[str, object]], version: int | None = None, is_apart: bool = False
     ) -> CallToolResult:
         try:
-            with desk.reading(scopes_of_caller(), version, is_apart) as reading:
+            with desk.of_role(role_of_caller()).reading(scopes_of_caller(), version, is_apart) as reading:
                 made = make(reading)
             return _result(made if isinstance(made, dict) else as_data(made))
         except Refused as refused:

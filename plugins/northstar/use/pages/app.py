@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import vizro.models as vm
 from dash import dcc, html
+from flask import has_request_context
 from vizro import Vizro
 from vizro.managers import data_manager
 from vizro.models.types import capture
@@ -61,9 +62,14 @@ data_manager[NO_FRAME] = pd.DataFrame
 
 
 @cache
+def marts_of(role: str | None) -> Marts:
+    """This process's reader of the newest version for a role, on the home that the environment names. Each has a memory of its own."""
+    return Marts(load_settings(), role)
+
+
 def newest_marts() -> Marts:
-    """This process's reader of the newest version, on the home that the environment names."""
-    return Marts(load_settings())
+    """The reader of the newest version for who asks; outside of requests, for who sees everything."""
+    return marts_of(door.role_of_request() if has_request_context() else None)
 
 
 def painter() -> Painter:
@@ -300,7 +306,7 @@ def _alerts_of_version(marts: Marts, application: str) -> html.Div:
 
 
 def is_offered(
-    application: object = "all",
+    application: object = None,
     grain: object = "month",
     months: object = 12,
     segment: object = NO_SEGMENT,
@@ -453,6 +459,8 @@ def _metrics_page() -> vm.Page:
 def last_preview(data_frame: pd.DataFrame) -> html.Div:
     """What the last `northstar preview` of this home found."""
     marts = painter().marts
+    if marts.role is not None:
+        return html.Div("A preview is of all applications; this role sees some.", className="northstar-empty")
     if marts.past_version is not None:
         return html.Div(
             "A preview belongs to no published version; the page as of now shows the last one.",

@@ -105,5 +105,9 @@ class VersionedDropdown(vm.Dropdown):
         return choice
 
     def __call__(self, options: object) -> html.Div:
-        draw: Callable[[Sequence[object]], html.Div] = super().__call__
-        return draw(self._offered())
+        offered = self._offered()
+        values = [option["value"] if isinstance(option, dict) else option for option in offered]
+        # not every role sees what a page begins with
+        shown = self if not values or self.value in values else self.model_copy(update={"value": values[0]})
+        draw: Callable[[Sequence[object]], html.Div] = super(VersionedDropdown, shown).__call__
+        return draw(offered)

@@ -39,16 +39,16 @@ class Choice:
 
 def is_offered(
     marts: Marts,
-    application: object = "all",
+    application: object = None,
     grain: object = "month",
     months: object = 12,
     segment: object = NO_SEGMENT,
     metric: object = None,
 ) -> bool:
-    """Whether a reader can choose these values. A request may contain any values, and its answer would be kept."""
+    """Whether a reader can choose these values (None: it does not matter). A request may contain any values, and its answer would be kept."""
     metrics_by_id = marts.catalogue()
     return (
-        application in marts.applications()
+        (application is None or application in marts.applications())
         and grain in GRAINS
         and months in list(PERIODS.values())
         and (segment == NO_SEGMENT or any(segment in entry["segments"] for entry in metrics_by_id.values()))
@@ -58,7 +58,8 @@ def is_offered(
 
 def read_choice(marts: Marts, page: str, arguments: Mapping[str, str]) -> Choice:
     """What an address chooses on a page (its slug); what it does not name is as the page begins. Raises NorthstarError for what is not offered."""
-    standard = Choice()
+    # a role that sees some applications begins with the first of them
+    standard = Choice(next(iter(marts.applications()), "all"))
     application, grain, months, segment, metric = (
         _decode(arguments.get(f"{page}-{control}"), usual)
         for control, usual in (

@@ -1,7 +1,7 @@
-"""Access to the pages: who gets in, and how much of the server one visitor can use.
+"""Access to the pages: who gets in as which role, and how much of the server one visitor can use.
 
-Everybody needs a key or the password, on this machine too: a proxy on it looks just like its own browser. The size of requests, the
-number of guesses and the number of log lines are limited.
+Everybody needs a key or the password, or has signed on (at a trusted proxy, or at a provider: northstar.use.pages.sign_on), on this machine too: a proxy on it
+looks just like its own browser. The size of requests, the number of guesses and the number of log lines are limited.
 """
 
 import base64
@@ -12,12 +12,15 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from urllib.parse import urlencode
 
-from flask import Flask, Response, g, redirect, request
+from flask import Flask, Response, abort, g, redirect, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from northstar.base.allowance import Allowance
 from northstar.base.settings import Settings
+from northstar.use.pages.sign_on import PATHS, add_sign_on, ask_to_sign_on, person_of_session
+from northstar.use.people import OF_PASSWORD, NoRole, Person, person_of_proxy
+from northstar.use.reads import note_read
 
 USER = "reader"
 HEALTH = "/health"
@@ -25,6 +28,8 @@ HEALTH = "/health"
 UNSUBSCRIBE = "/unsubscribe/"
 KEY = "key"
 CALLBACK = "/_dash-update-component"
+# what says nothing of the company
+FILES = ("/assets/", "/_dash-component-suites/", "/_favicon", "/_dash-layout", "/_dash-dependencies", "/_reload-hash")
 REMEMBERED_SECONDS = 30 * 86_400
 # a page's largest request is 20 kB
 REQUEST_BYTES = 256 * 1024
@@ -57,22 +62,31 @@ def key(settings: Settings) -> str:
 
 
 def require_key(server: Flask, settings: Settings) -> None:
-    """Ask everybody for the link's key, the cookie it leaves, or the password (user `reader`, secret `pages_password`).
+    """Ask everybody for the link's key, the cookie it leaves, or the password (user `reader`, secret `pages_password`), unless they have signed on.
 
-    Wrong guesses are limited by address. A browser with the cookie is not asked again, whatever others on its address try.
+    Who has signed on sees what their role sees, also with the cookie. Wrong guesses are limited by address. A browser with the cookie is not asked again, whatever others on its address try.
     """
     password, link_key = credentials(settings)["Authorization"].encode(), key(settings).encode()
     # cookies are the same for all ports: two homes on one machine must not replace each other's
-    cookie = f"northstar_{home_mark(settings).rpartition(' ')[2]}"
+    mark = home_mark(settings).rpartition(" ")[2]
+    cookie = f"northstar_{mark}"
+    add_sign_on(server, settings, mark)
+    open_paths = PATHS if settings.readers.oidc else ()
     guesses, log_lines = Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
 
     @server.before_request
     def _check_access() -> ResponseReturnValue | None:
-        if (
-            request.path == HEALTH
-            or request.path.startswith(UNSUBSCRIBE)
-            or _is_equal(request.cookies.get(cookie), link_key)
-        ):
+        if request.path == HEALTH or request.path.startswith(UNSUBSCRIBE) or request.path in open_paths:
+            return None
+        try:
+            person = person_of_proxy(settings.readers, request.remote_addr or "", request.headers)
+            g.northstar_person = person or person_of_session(settings)
+        except NoRole as exc:
+            return Response(str(exc), 403, {"Content-Type": "text/plain; charset=utf-8"})
+        if g.northstar_person is not None:
+            return None
+        if _is_equal(request.cookies.get(cookie), link_key):
+            g.northstar_person = OF_PASSWORD
             return None
         address, authorization = request.remote_addr or "", request.headers.get("Authorization")
         has_link = request.method == "GET" and KEY in request.args
@@ -84,12 +98,14 @@ def require_key(server: Flask, settings: Settings) -> None:
             other_arguments = {name: values for name, values in request.args.to_dict(flat=False).items() if name != KEY}
             return redirect("/" + request.path.lstrip("/") + _query(other_arguments), 303)
         if _is_equal(authorization, password):
-            g.enters = True
+            g.enters, g.northstar_person = True, OF_PASSWORD
             return None
         if authorization or has_link:
             guesses.take(address)
             if log_lines.take("refused"):
                 LOG.warning("refused: a wrong password from %s", address)
+        if settings.readers.oidc and not authorization and request.method == "GET" and _is_page():
+            return ask_to_sign_on()
         return Response(
             "a password is needed: user reader, or the link that `make run` prints",
             401,
@@ -104,6 +120,50 @@ def require_key(server: Flask, settings: Settings) -> None:
                 secure=request.is_secure or request.headers.get("X-Forwarded-Proto") == "https",
             )  # fmt: skip
         return response
+
+    @server.after_request
+    def _note_read(response: Response) -> Response:
+        person: Person | None = g.get("northstar_person")
+        if person is not None and response.status_code == 200 and not request.path.startswith(FILES):
+            note_read(settings, "pages", person.name, person.role, _what(), g.get("northstar_version"))
+        return response
+
+
+def _what() -> str:
+    """What a request asked for: its address without a key, and what a callback of the pages was given."""
+    arguments = {name: values for name, values in request.args.to_dict(flat=False).items() if name != KEY}
+    body = request.get_json(silent=True) if request.path.endswith(CALLBACK) else None
+    given = ""
+    if isinstance(body, dict):
+        values = {str(part.get("id")): part.get("value") for part in _parts(body) if "value" in part}
+        given = f" {body.get('output')} {values}"
+    return f"{request.path}{_query(arguments)}{given}"
+
+
+def _parts(body: dict[str, object]) -> list[dict[str, object]]:
+    """The inputs and states of a callback."""
+    groups = [body.get("inputs"), body.get("state")]
+    parts = [part for group in groups if isinstance(group, list) for part in group]
+    return [part for each in parts for part in (each if isinstance(each, list) else [each]) if isinstance(part, dict)]
+
+
+def person_of_request() -> Person:
+    """Who asks. A request that nobody was let in with is refused."""
+    person: Person | None = g.get("northstar_person")
+    if person is None:
+        abort(403)
+    return person
+
+
+def role_of_request() -> str | None:
+    """The role of readers.yml as which this request is answered; None: as who sees everything."""
+    return person_of_request().role
+
+
+def _is_page() -> bool:
+    """Whether a browser asks for a page to show, and not for a part of one."""
+    mode = request.headers.get("Sec-Fetch-Mode")
+    return mode == "navigate" if mode else "text/html" in request.headers.get("Accept", "")
 
 
 def limit_requests(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:

@@ -61,8 +61,9 @@ def _answer(answer: Callable[[], ResponseReturnValue]) -> ResponseReturnValue:
 
 
 def _may_write(marts: Marts) -> bool:
-    """Whether this process has the right to write. The pages' container of docker-compose.yml has the reader's password alone."""
-    return marts.settings.known_secret("publisher_password") is not None
+    """Whether this process has the right to write, and for whoever asks: a note may be about what a role does not see. The pages' container of
+    docker-compose.yml has the reader's password alone."""
+    return marts.role is None and marts.settings.known_secret("publisher_password") is not None
 
 
 def _is_own_form() -> bool:

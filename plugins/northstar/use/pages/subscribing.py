@@ -114,13 +114,13 @@ def begin(settings: Settings, marts: Marts, asked: dict[str, str]) -> None:
         "application": choice.application, "grain": choice.grain, "months": choice.months, "segment": choice.segment, "metric": choice.metric,
     }  # fmt: skip
     values = [name, page, Jsonb(chosen), asked["cadence"], asked["kind"], asked["target"]]
-    _call(settings, "select subscriptions.subscribe(%s, %s, %s, %s, %s, %s)::text as name", values)
+    _call(settings, "select subscriptions.subscribe(%s, %s, %s, %s, %s, %s)::text as name", values, marts.reader)
 
 
-def _call(settings: Settings, statement: str, values: list[object]) -> str | None:
+def _call(settings: Settings, statement: str, values: list[object], reader: str = "bi_reader") -> str | None:
     """What one of the functions returns, called as the reader."""
     try:
-        with db.connect(settings, "bi_reader") as connection:
+        with db.connect(settings, reader) as connection:
             # a reader's transactions are read-only unless they say otherwise
             connection.execute("set transaction read write")
             row = connection.execute(statement, values).fetchone()

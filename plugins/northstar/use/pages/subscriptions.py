@@ -1,7 +1,7 @@
 """Subscriptions: a view of the pages that a reader has sent to himself, daily, weekly or when it changes, with its rows as a workbook.
 
 What is due is put into the outbox (northstar.use.outbox): each address gets each occasion once, and what failed is tried again for a day. Where
-a message may go is looked up when it is sent: an address that notify.yml no longer allows gets nothing.
+a message may go is looked up when it is sent: an address that notify.yml no longer allows gets nothing, and neither has one whose role is gone.
 """
 
 import hashlib
@@ -47,6 +47,7 @@ class Subscription(TypedDict):
     target: str
     token: str
     digest: str | None
+    role: str | None
 
 
 def panels_of(settings: Settings, page: str) -> list[str]:
@@ -63,7 +64,7 @@ def list_subscriptions(settings: Settings) -> list[Row]:
         if not _is_set_up(connection):
             return []
         return connection.execute(
-            "select subscription_id, name, page, cadence, kind, target, made_at from audit.subscriptions where ended_at is null order by subscription_id"
+            "select subscription_id, name, page, cadence, kind, target, role, made_at from audit.subscriptions where ended_at is null order by subscription_id"
         ).fetchall()
 
 
@@ -73,19 +74,27 @@ def send_due(settings: Settings, at: datetime, progress: Progress = print) -> li
         if not _is_set_up(connection):
             return []
         subscriptions = fetch_all_as(Subscription, connection.execute(
-            "select subscription_id, name, page, choice, cadence, kind, target, token::text as token, digest from audit.subscriptions "
+            "select subscription_id, name, page, choice, cadence, kind, target, token::text as token, digest, role from audit.subscriptions "
             "where ended_at is null order by subscription_id"
         ))  # fmt: skip
-        marts = Marts(settings)
-        published = marts.published() if subscriptions else None
+        everything = Marts(settings)
+        published = everything.published() if subscriptions else None
         if published is None:
             return []
+        marts_by_role = {None: everything} | {
+            db.role_name(settings, db.reader_role(name)): Marts(settings, name) for name in settings.readers.roles
+        }
+        gone = [s for s in subscriptions if s["role"] not in marts_by_role]
+        for subscription in gone:
+            progress(f"subscription {subscription['subscription_id']} is not sent: readers.yml has no role for it")
+        subscriptions = [s for s in subscriptions if s not in gone]
         channels = _with_routes(read_channels(settings), subscriptions, progress)
         by_id = {str(s["subscription_id"]): s for s in subscriptions if _route(s) in channels.routes}
         night = fetch_one(connection.execute("select max(as_of) as t from marts.publications where mode = 'nightly'"))[
             "t"
         ]
         for subscription in by_id.values():
+            marts = marts_by_role[subscription["role"]]
             if occasion := _occasion(connection, marts, subscription, published, at, night):
                 due = outbox.Due(
                     str(subscription["subscription_id"]), subscription["cadence"], occasion, _route(subscription)
@@ -96,7 +105,10 @@ def send_due(settings: Settings, at: datetime, progress: Progress = print) -> li
         connection.commit()
         destinations, problems = [], []
         for row in rows:
-            message = make_message(settings, channels, marts, by_id[row["about"]], row["instance"])
+            subscription = by_id[row["about"]]
+            message = make_message(
+                settings, channels, marts_by_role[subscription["role"]], subscription, row["instance"]
+            )
 
             def send(address: Address, _: list[outbox.Waiting], message: Message = message) -> str | None:
                 return send_message(settings, channels, address, message)

@@ -42,6 +42,8 @@ class Report:
     html: str
     text: str
     images: dict[str, bytes] = field(default_factory=dict, repr=False)
+    # of readers.yml; None: who sees everything
+    role: str | None = None
 
     def standalone(self) -> str:
         """The html with its images inside, for a browser."""
@@ -156,23 +158,34 @@ def make_report(
     as_of: datetime | None = None,
     application: str = "all",
     since_version: int | None = None,
+    role: str | None = None,
 ) -> Report:
     """The report of the last period that was over at `as_of` (default: the newest version's own).
 
-    since_version: the version that the previous report was made from; the report has the restatements after it. Raises NorthstarError for
+    role: of readers.yml, whose part of the numbers the report has; None: everything. since_version: the version that the previous report was made from; the report has the restatements after it. Raises NorthstarError for
     an unknown report, and before the first publication.
     """
     if name not in contents():
         raise NorthstarError(f"no report {name!r}; there are {', '.join(contents())}")
-    return _Maker(settings, name, as_of, application, since_version).report()
+    if role is not None and role not in settings.readers.roles:
+        raise NorthstarError(
+            f"there is no role {role[:40]!r} in readers.yml; there are {', '.join(settings.readers.roles) or 'none'}"
+        )
+    return _Maker(settings, name, as_of, application, since_version, role).report()
 
 
 class _Maker:
     def __init__(
-        self, settings: Settings, name: str, as_of: datetime | None, application: str, since_version: int | None
+        self,
+        settings: Settings,
+        name: str,
+        as_of: datetime | None,
+        application: str,
+        since_version: int | None,
+        role: str | None,
     ):
         self.settings, self.name, self.application, self.since_version = settings, name, application, since_version
-        self.marts = Marts(settings)
+        self.marts = Marts(settings, role)
         published = self.marts.published()
         if published is None:
             raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
@@ -208,7 +221,7 @@ class _Maker:
         )
         return Report(
             self.name, self.application, self.as_of, start, self.published.version, subject, templates.get_template("report.html").render(template_values),
-            templates.get_template("report.txt").render(template_values), self.images,
+            templates.get_template("report.txt").render(template_values), self.images, self.marts.role,
         )  # fmt: skip
 
     def _section(self, section: SectionContent) -> ReportSection:
@@ -355,7 +368,8 @@ class _Maker:
         ]  # fmt: skip
 
     def _note(self, section: SectionContent) -> str | None:
-        if "note" not in section:
+        # what people write of the whole company is not for who sees a part of it
+        if "note" not in section or self.marts.role is not None:
             return None
         path = self.settings.config / "notes" / f"{section['note']}.md"
         return (

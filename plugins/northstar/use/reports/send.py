@@ -19,12 +19,12 @@ DAYS_LATE = 3
 
 
 def make_and_keep(
-    settings: Settings, name: str, as_of: datetime | None = None, application: str = "all"
+    settings: Settings, name: str, as_of: datetime | None = None, application: str = "all", role: str | None = None
 ) -> tuple[int, Report]:
     """Make a report and keep it; returns it with its number in audit.reports. It has the restatements since the previous period's report."""
-    first = make_report(settings, name, as_of, application)
-    since = last_version(settings, name, application, first.period_start)
-    report = first if since is None else make_report(settings, name, as_of, application, since)
+    first = make_report(settings, name, as_of, application, role=role)
+    since = last_version(settings, name, application, first.period_start, role)
+    report = first if since is None else make_report(settings, name, as_of, application, since, role)
     return store_report(settings, report), report
 
 
@@ -92,7 +92,7 @@ def reports_due(settings: Settings, at: datetime) -> tuple[list[str], str | None
 def _is_sent(connection: Connection, name: str, start: datetime, has_route: bool) -> bool:
     """Whether the report of a period was sent; where no route is named for it, whether it was kept."""
     row = connection.execute(
-        "select from audit.reports where report = %s and application = 'all' and period_start = %s and (sent_at is not null or not %s)",
+        "select from audit.reports where report = %s and application = 'all' and role = '' and period_start = %s and (sent_at is not null or not %s)",
         [name, start, has_route],
     ).fetchone()
     return row is not None

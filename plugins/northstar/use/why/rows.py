@@ -54,7 +54,7 @@ def find_behind(marts: Marts, background: Background) -> Behind:
     try:
         if marts.past_version is not None:
             return _of_earlier(marts, background, marts.past_version)
-        with db.connect(marts.settings, "bi_reader") as connection:
+        with db.connect(marts.settings, marts.reader) as connection:
             connection.execute(LIMITS)
             db.count_days_in(connection, marts.calendar.zone.key)
             rows = connection.execute("select model, sql from explain.models()").fetchall()
@@ -94,7 +94,7 @@ def _of_earlier(marts: Marts, background: Background, version: int) -> Behind:
     if background.value["value"] is None:
         return formula
     try:
-        with db.connect(marts.settings, "bi_reader") as connection:
+        with db.connect(marts.settings, marts.reader) as connection:
             connection.execute(LIMITS)
             show_version(connection, version)
             numerator, denominator = explain_sides(

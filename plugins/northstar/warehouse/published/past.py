@@ -30,6 +30,8 @@ _LAST_LAXER_VERSION = (
     "(select coalesce(max(c.published_version), 0) from marts.certificates as c where coalesce((c.rules ->> 'suppress_below')::int, 0) < "
     "(select coalesce((n.rules ->> 'suppress_below')::int, 0) from marts.certificates as n order by n.published_version desc limit 1))"
 )
+# SQL: whether a row of the history was in a version that may be read
+AS_SHOWN = f"_to_version > {_LAST_LAXER_VERSION} + 1"
 READABLE_VERSIONS_QUERY = (
     "select p.published_version, p.as_of, p.published_version >= coalesce((select max(oldest_version) from marts_at_version.pruned_versions), 0) as is_kept, "
     f"p.published_version > {_LAST_LAXER_VERSION} as is_coarse_enough from marts.publications as p"
@@ -67,10 +69,10 @@ def ensure_past_views(connection: Connection, settings: Settings) -> None:
         for mart, columns in _mart_columns(connection).items()
     }  # fmt: skip
     for table, column in APPEND_ONLY_TABLES.items():
-        if not _column_names(connection, table):
+        if not column_names(connection, table):
             # a home that was last published by an older release
             continue
-        columns = sql.SQL(", ").join(map(sql.Identifier, _column_names(connection, table)))
+        columns = sql.SQL(", ").join(map(sql.Identifier, column_names(connection, table)))
         texts[table] = sql.SQL("select {} from marts.{} where {} <= {}").format(
             columns, sql.Identifier(table), sql.Identifier(column), sql.SQL(VERSION)
         )
@@ -131,9 +133,15 @@ def require_readable(connection: Connection, version: int) -> None:
 
 def show_version(connection: Connection, version: int) -> None:
     """Have the bare names of marts mean the marts as they were at a version, in every later statement of this session."""
+    connection.execute("select set_config(%s, %s, false)", [SETTING, str(version)])
+    use_past_path(connection, is_local=False)
+
+
+def use_past_path(connection: Connection, is_local: bool = True) -> None:
+    """Have bare names mean the marts at the version that is set; for a limited reader, publications and certificates are still its own views."""
     connection.execute(
-        "select set_config(%s, %s, false), set_config('search_path', %s, false)",
-        [SETTING, str(version), f"{SCHEMA}, marts"],
+        "select set_config('search_path', case when split_part(current_setting('search_path'), ',', 1) = 'limited' then 'limited, ' else '' end || %s, %s)",
+        [f"{SCHEMA}, marts", is_local],
     )
 
 
@@ -168,7 +176,7 @@ def _add_reader_policy(connection: Connection, settings: Settings, table: str) -
     statements = f"""
         alter table {{table}} enable row level security;
         create policy whole on {{table}} for select to transformer using (true);
-        create policy as_shown on {{table}} for select to bi_reader using (_to_version > {_LAST_LAXER_VERSION} + 1);
+        create policy as_shown on {{table}} for select to bi_reader using ({AS_SHOWN});
         grant select on {{table}} to bi_reader
     """
     connection.execute(
@@ -193,10 +201,11 @@ def _index_history(connection: Connection, table: str) -> None:
         )
 
 
-def _column_names(connection: Connection, table: str) -> list[str]:
+def column_names(connection: Connection, table: str, schema: str = "marts") -> list[str]:
+    """The columns of a relation in their order; [] if there is none."""
     rows = connection.execute(
         "select attname as name from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
-        [f"marts.{table}"],
+        [f"{schema}.{table}"],
     ).fetchall()
     return [r["name"] for r in rows]
 
