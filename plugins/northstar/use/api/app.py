@@ -23,6 +23,7 @@ from northstar.use.answers import (
     changes,
     customers,
     explanation,
+    marks,
     metrics,
     query,
     shapes,
@@ -302,7 +303,21 @@ def _routes(front: Front) -> APIRouter:
 
         return front.answer(request, question, "metrics", make, _form(request, question))
 
-    @api.get("/customers", response_model=shapes.CustomerList, summary="Accounts with their MRR (scope customers)")
+    @api.get("/marks", response_model=shapes.MarkList, summary="What happened beside the numbers")
+    def list_marks(request: Request, question: Annotated[q.MarksQuestion, Query()]) -> Response:
+        form = _form(request, question)
+
+        def make(reading: Reading) -> shapes.Answer:
+            limit = _limit(question.limit, form, marks.MARKS, marks.MOST_MARKS)
+            found = marks.list_marks(
+                reading, question.metric, question.application, question.since, question.until, limit
+            )
+            return _whole(found, found.is_cut, question.limit, form)
+
+        # a note can be written at any time, and is no new version
+        return front.answer(request, question, "metrics", make, form, is_timeless=False)
+
+    @api.get("/customers", response_model=shapes.CustomerList, summary="Accounts with their MRR and how they stand (scope customers)")
     def list_customers(request: Request, question: Annotated[q.CustomersQuestion, Query()]) -> Response:
         form = _form(request, question)
 

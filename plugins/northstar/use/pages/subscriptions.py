@@ -175,7 +175,7 @@ def make_message(
     settings: Settings, channels: Channels, marts: Marts, subscription: Subscription, occasion: str
 ) -> Message:
     """The message of a subscription: what its panels say in words, its address, the way to end it, and the workbook."""
-    tables = _tables(marts, subscription)
+    tables = marts.steadily(lambda: _tables(marts, subscription))
     if not tables:
         raise NorthstarError(
             f"the page {subscription['page']!r} of subscription {subscription['subscription_id']} is not there any more"
