@@ -61,7 +61,12 @@ def addresses(settings: Settings, chance: random.Random) -> list[tuple[str, str]
                 asked.append((kind, f"{base}/values?{urlencode(place | {'format': 'csv', 'limit': 400})}"))
             case "values of a segment":
                 segment = chance.choice(segments.replace(";", ",").split(","))
-                asked.append((kind, f"{base}/values?{urlencode(place | ({'segment': segment} if segment else {}) | {'limit': 100})}"))
+                asked.append(
+                    (
+                        kind,
+                        f"{base}/values?{urlencode(place | ({'segment': segment} if segment else {}) | {'limit': 100})}",
+                    )
+                )
             case "earlier value":
                 asked.append((kind, f"{base}/value?{urlencode(place | {'version': max(1, newest - 1)})}"))
             case "compare":
@@ -84,7 +89,9 @@ def addresses(settings: Settings, chance: random.Random) -> list[tuple[str, str]
     return asked
 
 
-async def ask_at_rate(address: str, token: str, asked: list[tuple[str, str]], rate: float, ended: asyncio.Event) -> list:
+async def ask_at_rate(
+    address: str, token: str, asked: list[tuple[str, str]], rate: float, ended: asyncio.Event
+) -> list:
     """Ask one after the other at a rate until `ended`; (kind, when it was due, seconds from then to the whole answer, status) of each.
 
     An answer's time counts from when its request was due, so that a server that stands still is not asked less.
@@ -161,7 +168,9 @@ def answers(work: Path, scale: float, results: list) -> None:
 
     hourly()
     quiet_run = statistics.median(hourly() for _ in range(HOURS))
-    server = subprocess.Popen([sys.executable, "-m", "northstar.cli", "api", "--home", str(settings.home)], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "northstar.cli", "api", "--home", str(settings.home)], stdout=subprocess.DEVNULL
+    )
     try:
         while not serve.is_answering(settings):
             time.sleep(0.2)
@@ -189,18 +198,28 @@ def _measure(work: Path, settings: Settings, server: subprocess.Popen, quiet_run
     rows = json.loads(found.read_text())
     in_quiet, in_load = ([r for r in rows if a <= r[1] < b] for a, b in ((quiet, busy), (busy, end)))
     processor = (sum(after[:2]) - sum(before[:2])) / len(in_quiet) * 1000
-    print(f"answers: {len(in_quiet):,} in quiet, {processor:.2f} ms of processor each; load of the machine {others:.1f}", flush=True)
+    print(
+        f"answers: {len(in_quiet):,} in quiet, {processor:.2f} ms of processor each; load of the machine {others:.1f}",
+        flush=True,
+    )
     for name, part in (("in quiet", in_quiet), ("while hourly runs publish", in_load)):
         p95 = float(np.percentile([r[2] for r in part], 95)) * 1000
         wrong = sorted({r[3] for r in part if r[3] not in (200, 304, 400, 404, 409)})
-        kinds = {kind: round(float(np.percentile([r[2] for r in part if r[0] == kind] or [0], 95)) * 1000) for kind in KINDS}
+        kinds = {
+            kind: round(float(np.percentile([r[2] for r in part if r[0] == kind] or [0], 95)) * 1000) for kind in KINDS
+        }
         results.append({"name": f"p95 of {RATE} answers a second {name}, ms", "milliseconds": round(p95), "kinds": kinds, "processor": round(processor, 2), "load": others,
                         "goal": GOAL_MS, "reached": p95 <= GOAL_MS and not wrong, "wrong": wrong})  # fmt: skip
-        print(f"p95 of {RATE} answers a second {name}: {p95:.0f} ms   goal {GOAL_MS}   {kinds} {wrong or ''}", flush=True)
+        print(
+            f"p95 of {RATE} answers a second {name}: {p95:.0f} ms   goal {GOAL_MS}   {kinds} {wrong or ''}", flush=True
+        )
     ratio = loaded_run / quiet_run
     results.append({"name": f"hourly run beside {RATE} answers a second", "seconds": round(loaded_run, 1), "peer": "in quiet", "peer_seconds": round(quiet_run, 1),
                     "ratio": round(ratio, 2), "goal": GOAL_RUN, "reached": ratio <= GOAL_RUN})  # fmt: skip
-    print(f"hourly run beside them: {loaded_run:.1f} s   in quiet {quiet_run:.1f} s   x {ratio:.2f}   goal {GOAL_RUN}", flush=True)
+    print(
+        f"hourly run beside them: {loaded_run:.1f} s   in quiet {quiet_run:.1f} s   x {ratio:.2f}   goal {GOAL_RUN}",
+        flush=True,
+    )
 
 
 def _silent(_: str) -> None:

@@ -18,8 +18,8 @@ from northstar.use.api.app import build
 from northstar.use.marts import Marts
 from northstar.use.mcp.server import make_server
 from northstar.use.pages.as_of import HEADER, obey_as_of, shown_marts
-from northstar.use.pages.downloads import add_downloads
 from northstar.use.pages.contents import read_pages
+from northstar.use.pages.downloads import add_downloads
 from northstar.use.pages.links import page_path, slug
 from northstar.use.pages.why import add_why
 from northstar.use.query import query
@@ -80,7 +80,9 @@ class Pages:
             by_series[question.series].append(question)
         found = {}
         for (metric, grain, application, segment), asked in by_series.items():
-            chosen = page_path("Metrics", metric=metric, application=application, grain=grain, period=0, segment=segment or "in total")
+            chosen = page_path(
+                "Metrics", metric=metric, application=application, grain=grain, period=0, segment=segment or "in total"
+            )
             taken = self._get(f"/take/metrics-history.csv?{chosen.partition('?')[2]}", version)
             assert taken.status_code == 200, taken.text
             named = int(re.search(r"_v(\d+)[_.]", taken.headers["Content-Disposition"])[1])
@@ -111,9 +113,15 @@ class Pages:
 
     def number(self, question: Question, version: int | None = None) -> str:
         """The page of one number, as HTML; it says what the number was the period before, and how it changed."""
-        place = {"grain": question.grain, "application": question.application, "period": question.period.removesuffix("Z")}
+        place = {
+            "grain": question.grain,
+            "application": question.application,
+            "period": question.period.removesuffix("Z"),
+        }
         place |= {"segment": question.segment, "value": question.segment_value} if question.segment else {}
-        return self.browser.get(f"/why/{question.metric}", query_string=place, headers={} if version is None else {HEADER: str(version)}).text
+        return self.browser.get(
+            f"/why/{question.metric}", query_string=place, headers={} if version is None else {HEADER: str(version)}
+        ).text
 
     def read(self, question: Question, version: int | None = None) -> Answer | None:
         """The page of one number, which writes its value as people read it, and says in words whether it is complete."""
@@ -122,7 +130,9 @@ class Pages:
             return None
         state = re.search(r'why-state">([^<]*)<', shown)[1]
         named = int(re.search(r"Version ([\d,]+), data", shown)[1].replace(",", ""))
-        return Answer(re.search(r'why-value">([^<]*)<', shown)[1], None, "(complete)" in state or state == "Complete", named)
+        return Answer(
+            re.search(r'why-value">([^<]*)<', shown)[1], None, "(complete)" in state or state == "Complete", named
+        )
 
 
 class Api:
@@ -144,10 +154,19 @@ class Api:
             place = {"grain": question.grain, "application": question.application}
             place |= {"segment": question.segment, "segment_value": question.segment_value} if question.segment else {}
             if number % 2:
-                body = self.get(f"/v1/metrics/{question.metric}/value", version, period=question.period, open="true", **place)
+                body = self.get(
+                    f"/v1/metrics/{question.metric}/value", version, period=question.period, open="true", **place
+                )
                 values = [body["value"]] if "value" in body else []
             else:
-                body = self.get(f"/v1/metrics/{question.metric}/values", version, since=question.period, until=question.period, open="true", **place)
+                body = self.get(
+                    f"/v1/metrics/{question.metric}/values",
+                    version,
+                    since=question.period,
+                    until=question.period,
+                    open="true",
+                    **place,
+                )
                 values = body.get("values", [])
             found |= answers_of(question, body, values, body.get("reason"))
         return found
@@ -178,7 +197,10 @@ def answers_of(question: Question, body: dict, values: list[dict], refused: str 
     """What the answer of a program's door says of a question: a value, or the reason why there is none."""
     version = int(body["provenance"]["version"] if "provenance" in body else body.get("version", 0))
     for value in values:
-        if datetime.fromisoformat(value["period_start"]) == question.period_start and value["segment_value"] == question.segment_value:
+        if (
+            datetime.fromisoformat(value["period_start"]) == question.period_start
+            and value["segment_value"] == question.segment_value
+        ):
             number = None if value["value"] is None else Decimal(value["value"])
             return {question.key: Answer(number, value["null_reason"], value["is_complete"], version)}
     if refused in NULLS and "has not begun" not in f"{body.get('detail')}{body.get('says')}":
@@ -196,10 +218,16 @@ class Reports:
         found = {}
         for name in names:
             report = make_report(self.settings, name)
-            lines = {(m["title"], m["period"]): m for m in LINE.finditer(report.text)}
+            # a section of one application has the same titles
+            lines = {(m["title"], m["period"]): m for m in LINE.finditer(report.text.partition("TUTORING IN DEPTH")[0])}
             assert len(lines) > 5, report.text
             for question in questions:
-                line = lines.get((title_of(question.metric), period(question.period_start, question.grain, self.settings.rules.calendar)))
+                line = lines.get(
+                    (
+                        title_of(question.metric),
+                        period(question.period_start, question.grain, self.settings.rules.calendar),
+                    )
+                )
                 if line and (question.application, question.segment) == ("all", ""):
                     reason = (line["reason"] or "").replace(" ", "_") or None
                     found[question.key] = Answer(line["value"], reason, True, report.version)
@@ -213,8 +241,12 @@ class MetricFlow:
         self.settings, self.file = settings, place / "answer.csv"
 
     def ask(self, questions: list[Question]) -> dict[tuple, Answer]:
-        offered = {m["name"] for m in json.loads((dbt_target(self.settings) / "manifest.json").read_text())["metrics"].values()}
-        asked = [q for q in questions if (q.grain, q.application, q.segment) == ("month", "all", "") and q.metric in offered]
+        offered = {
+            m["name"] for m in json.loads((dbt_target(self.settings) / "manifest.json").read_text())["metrics"].values()
+        }
+        asked = [
+            q for q in questions if (q.grain, q.application, q.segment) == ("month", "all", "") and q.metric in offered
+        ]
         metrics = sorted({q.metric for q in asked})
         words = ["query", "--metrics", ",".join(metrics), "--group-by", "metric_time__month", "--csv", str(self.file)]
         done = metricflow(self.settings, words, capture_output=True, text=True)
@@ -223,7 +255,12 @@ class MetricFlow:
             rows = {row["metric_time__month"][:10]: row for row in csv.DictReader(handle)}
         # it has no versions and no reasons
         return {
-            q.key: Answer(float(cell) if (cell := rows.get(f"{q.period_start:%Y-%m-%d}", {}).get(q.metric)) else None, None, None, 0)
+            q.key: Answer(
+                float(cell) if (cell := rows.get(f"{q.period_start:%Y-%m-%d}", {}).get(q.metric)) else None,
+                None,
+                None,
+                0,
+            )
             for q in asked
         }
 
@@ -235,7 +272,11 @@ class Doors:
         self.settings, self.desk = settings, Desk(settings)
         self._client = connected(make_server(settings, self.desk))
         self.sql, self.pages, self.api = Sql(settings), Pages(settings), Api(settings, self.desk)
-        self.mcp, self.reports, self.metricflow = Mcp(self._client.__enter__()), Reports(settings), MetricFlow(settings, place)
+        self.mcp, self.reports, self.metricflow = (
+            Mcp(self._client.__enter__()),
+            Reports(settings),
+            MetricFlow(settings, place),
+        )
 
     def close(self) -> None:
         self._client.__exit__(None, None, None)

@@ -104,7 +104,9 @@ def draw_questions(settings, as_of: datetime) -> list[Question]:
     drawn: dict[tuple, Question] = {}
     by_kind: dict[str, list[Question]] = {kind: [] for kind in KINDS}
     for row in rows:
-        by_kind[row["kind"]].append(Question(**{"metric" if name == "metric_id" else name: value for name, value in row.items()}))
+        by_kind[row["kind"]].append(
+            Question(**{"metric" if name == "metric_id" else name: value for name, value in row.items()})
+        )
     # first what each kind has to have, then one of each in turn
     takes = [kind for kind in KINDS for _ in range(counts[kind])] + [kind for _ in range(COUNT) for kind in KINDS]
     for kind in takes:

@@ -22,7 +22,9 @@ def list_customers(
     application = require_application(reading, application)
     chosen = {"application": "" if application == "all" else application, "country": country}
     try:
-        rows = first_customers(reading, Search(chosen={name: value for name, value in chosen.items() if value}), account_id, limit + 1)
+        rows = first_customers(
+            reading, Search(chosen={name: value for name, value in chosen.items() if value}), account_id, limit + 1
+        )
     except NorthstarError as exc:
         raise Refused("not_published", str(exc)) from exc
     if account_id and not rows:
@@ -35,4 +37,6 @@ def list_customers(
         )
         for row in rows[:limit]
     ]  # fmt: skip
-    return CustomerList(reading.provenance, reading.catalogue()["mrr"]["definition"], reading.currency, len(rows) > limit, customers)
+    return CustomerList(
+        reading.provenance, reading.catalogue()["mrr"]["definition"], reading.currency, len(rows) > limit, customers
+    )

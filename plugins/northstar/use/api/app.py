@@ -50,6 +50,7 @@ STATUSES: dict[Reason, int] = {
 WRONG_A_MINUTE, LINES_A_MINUTE = 20, 20
 NO_TOKEN = "a token is needed: Authorization: Bearer ... (`northstar api token add` makes one)"
 WRONG_TOKEN = "this token is not valid: it was never made, has expired or was revoked"
+NO_PAGE = "pages in a browser are not answered: ask from a program, without the header Origin"
 WRONG_LINK = "this link is not valid: it was changed, has expired or was revoked"
 LOG = logging.getLogger("northstar.api")
 
@@ -72,6 +73,9 @@ class Front:
 
     def identify(self, request: Request) -> None:
         """Find out who asks and keep it in the request's state. Raises Refusal."""
+        if "origin" in request.headers:
+            # no page asks here: a browser was led to this address, such as by a name that now means it
+            raise Refusal(403, "not_allowed", NO_PAGE)
         address = request.client.host if request.client else ""
         parameters = request.query_params.multi_items()
         if len({name for name, _ in parameters}) < len(parameters):
@@ -317,7 +321,11 @@ def _routes(front: Front) -> APIRouter:
         # a note can be written at any time, and is no new version
         return front.answer(request, question, "metrics", make, form, is_timeless=False)
 
-    @api.get("/customers", response_model=shapes.CustomerList, summary="Accounts with their MRR and how they stand (scope customers)")
+    @api.get(
+        "/customers",
+        response_model=shapes.CustomerList,
+        summary="Accounts with their MRR and how they stand (scope customers)",
+    )
     def list_customers(request: Request, question: Annotated[q.CustomersQuestion, Query()]) -> Response:
         form = _form(request, question)
 

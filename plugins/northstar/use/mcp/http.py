@@ -26,7 +26,7 @@ class Door:
 
     def __init__(self, settings: Settings, desk: Desk, identify: Callable[[Request], Collection[Scope]]):
         self._identify = identify
-        # a page that was led here by a forged name has no token, so the host's name decides nothing
+        # `identify` answers no request of a browser's page, by whatever name it was led here; a proxy may give the host any name
         rules = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         server = make_server(settings, desk, ALLOWED.get)
         server.streamable_http_app(json_response=True, stateless_http=True, transport_security=rules)

@@ -43,9 +43,7 @@ def add_why(server: Flask, marts: Callable[[], Marts]) -> None:
         return _answer(lambda: marts().steadily(show))
 
     def background(metric: str) -> ResponseReturnValue:
-        return answer(
-            lambda: show_background(marts(), find_background(marts(), _place(metric, marts().calendar.zone)))
-        )
+        return answer(lambda: show_background(marts(), find_background(marts(), _place(metric, marts().calendar.zone))))
 
     def behind(metric: str) -> ResponseReturnValue:
         def show() -> str:

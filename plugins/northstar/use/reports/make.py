@@ -169,10 +169,13 @@ def make_report(
 
 
 class _Maker:
-    def __init__(
-        self, marts: Marts, name: str, as_of: datetime | None, application: str, since_version: int | None
-    ):
-        self.settings, self.name, self.application, self.since_version = marts.settings, name, application, since_version
+    def __init__(self, marts: Marts, name: str, as_of: datetime | None, application: str, since_version: int | None):
+        self.settings, self.name, self.application, self.since_version = (
+            marts.settings,
+            name,
+            application,
+            since_version,
+        )
         self.marts = marts
         published = self.marts.published()
         if published is None:
