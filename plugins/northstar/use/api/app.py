@@ -42,6 +42,7 @@ from northstar.use.api.problems import problem
 from northstar.use.mcp.http import Door
 
 PREFIX = "/v1"
+HEALTHY = "northstar api"
 HEALTH, DESCRIPTION, MCP = "/health", f"{PREFIX}/openapi.json", "/mcp"
 STATUSES: dict[Reason, int] = {
     "unknown_metric": 404, "ambiguous": 400, "open": 409, "withheld": 409, "not_measured": 409, "not_published": 404, "not_allowed": 403, "bad_request": 400,
@@ -164,7 +165,7 @@ def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
         title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=door.open
     )
     app.include_router(_routes(front))
-    app.add_route(HEALTH, lambda request: PlainTextResponse("northstar api"), include_in_schema=False)
+    app.add_route(HEALTH, lambda request: PlainTextResponse(HEALTHY), include_in_schema=False)
     # made when it is asked for first, and once: whoever asks for it needs no token
     description = cache(lambda: orjson.dumps(describe(app)))
     app.add_route(
