@@ -265,7 +265,7 @@ def demand_reports(versions: Versions, doors: Doors, catalogue: dict, shown: int
     found = doors.reports.ask(versions.questions)
     assert not differences(versions, found, catalogue, version=shown)
     # the newest complete values of the company's totals, by week and month
-    assert len(found) >= 12, answered(versions.questions, found)
+    assert len(found) >= 10, answered(versions.questions, found)
 
 
 def test_every_door_says_the_same_of_the_newest_version_and_of_an_earlier_one(versions, doors, catalogue):
@@ -287,17 +287,17 @@ def test_a_version_that_is_published_in_the_midst_of_an_answer_mixes_nothing_int
     asks = {
         "api": lambda: doors.api.ask([chosen]), "api, lists": lambda: doors.api.ask([chosen, chosen]), "mcp": lambda: doors.mcp.ask([chosen]),
         "pages": lambda: doors.pages.ask([chosen]), "numbers": lambda: {chosen.key: doors.pages.read(chosen)},
-        "reports": lambda: doors.reports.ask(versions.questions, ["monthly"]),
+        "pages, opened anew": lambda: Pages(versions.settings).ask([chosen]), "reports": lambda: doors.reports.ask(versions.questions, ["monthly"]),
     }  # fmt: skip
     for name, ask in asks.items():
         # of a report's many statements some
-        for step in (0, 1, 2, 9, 40) if name == "reports" else range(12):
+        for step in (1, 9) if name == "reports" else range(8):
             answers = midway.ask(step, ask)
             if answers is None:
                 break
             steps[name] = step + 1
             assert not differences(versions, answers, units.get(name)), (name, step)
-    assert set(steps) == set(asks) and min(steps.values()) >= 2, steps
+    assert set(steps) == set(asks) and steps["pages, opened anew"] >= 3, steps
 
 
 def test_every_door_says_what_its_version_says_while_versions_are_published(versions, doors, catalogue):
@@ -311,7 +311,7 @@ def test_every_door_says_what_its_version_says_while_versions_are_published(vers
     publisher.start()
     seen, parts = (
         {name: set() for name in ("sql", "pages", "api", "mcp")},
-        [versions.questions[n::10] for n in range(10)],
+        [versions.questions[n::20] for n in range(10)],
     )
     try:
         for part in parts:
@@ -329,16 +329,15 @@ def test_every_door_says_what_its_version_says_while_versions_are_published(vers
 def test_every_door_says_the_same_after_a_rollback(versions, doors, catalogue):
     while versions.truths[version := versions.publish()] is not versions.truths[1]:
         pass
-    versions.truths[version] = versions.truths[1]
-    # readers that look for the newest version every two seconds
+    # a reader that has not seen the last version of the loop
     doors.pages = Pages(versions.settings)
-    demand_one_answer(versions, doors, catalogue, None, version)
-    demand_reports(versions, doors, catalogue, version)
-    # what was put back is one version, and the one that it replaced is still there
-    for name in ("sql", "pages", "api", "mcp"):
-        asked = versions.questions[::5]
-        found = getattr(doors, name).ask(asked, 2)
-        assert len(found) == len(asked) and not differences(versions, found, version=2), name
+    for asked, shown in ((None, version), (2, 2)):
+        questions = versions.questions[:: 2 if asked is None else 5]
+        for name in ("sql", "pages", "api", "mcp"):
+            found = getattr(doors, name).ask(questions, asked)
+            assert len(found) == len(questions) and not differences(versions, found, version=shown), name
+    found = doors.reports.ask(versions.questions, ["monthly"])
+    assert len(found) >= 5 and not differences(versions, found, catalogue, version=version)
 
 
 def test_metricflow_says_the_same_of_totals_by_month(versions, doors):
