@@ -94,7 +94,9 @@ def test_no_service_can_gain_rights_or_reach_the_host():
         )
     for name in (*SERVED, "init"):
         service = STACK["services"][name]
-        assert service["volumes"][0] == "home:/var/lib/northstar" + (":ro" if name in ("api-server", "pages", "api") else "")
+        assert service["volumes"][0] == "home:/var/lib/northstar" + (
+            ":ro" if name in ("api-server", "pages", "api") else ""
+        )
         assert ("/source" in str(service)) == (name == "scheduler")
     for service in STACK["services"].values():
         assert not service.get("privileged") and "network_mode" not in service and "pid" not in service

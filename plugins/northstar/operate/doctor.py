@@ -131,7 +131,11 @@ def _secrets(settings: Settings) -> Iterator[Observation]:
         return
     # raises NorthstarError for a file that is cut short, without which no other check can connect
     settings.known_secret("owner_password")
-    for file in (settings.secrets_file, settings.home / "airflow" / "passwords.json", settings.home / "api_access.json"):
+    for file in (
+        settings.secrets_file,
+        settings.home / "airflow" / "passwords.json",
+        settings.home / "api_access.json",
+    ):
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
             yield f"{file} can be read by other users than its owner", f"chmod 600 {file}"
             return

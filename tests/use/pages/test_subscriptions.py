@@ -145,7 +145,10 @@ def test_an_administrator_ends_the_subscription_of_another(browser, settings, in
     assert main(["subscriptions", *home]) == 0 and "Eve's" in capsys.readouterr().out
     assert main(["subscriptions", "end", str(number), *home]) == 0 and "ended: Eve's" in capsys.readouterr().out
     assert [row["name"] for row in list_subscriptions(settings)] == ["Ann's"]
-    assert main(["subscriptions", "end", str(number), *home]) == 1 and "there is no subscription" in capsys.readouterr().err
+    assert (
+        main(["subscriptions", "end", str(number), *home]) == 1
+        and "there is no subscription" in capsys.readouterr().err
+    )
     assert main(["subscriptions", "end", *home]) == 1 and "which one?" in capsys.readouterr().err
     send_due(settings, MORNING)
     assert [to for to, _ in inbox.mails] == [["ann@example.org"]]

@@ -43,7 +43,11 @@ def is_answering(settings: Settings) -> bool:
     scheme, where = "https" if _certificate() else "http", host()
     try:
         # the certificate is for a name, and this asks an address; nothing is sent
-        answer = httpx.get(f"{scheme}://{LOOPBACK[0] if where in (*LOOPBACK, '0.0.0.0') else where}:{port(settings)}{HEALTH}", timeout=5, verify=False)
+        answer = httpx.get(
+            f"{scheme}://{LOOPBACK[0] if where in (*LOOPBACK, '0.0.0.0') else where}:{port(settings)}{HEALTH}",
+            timeout=5,
+            verify=False,
+        )
     except httpx.HTTPError:
         return False
     return answer.text == HEALTHY
