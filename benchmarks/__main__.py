@@ -17,6 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from benchmarks.answers import answers
 from benchmarks.data import END, events, write_events, write_rest
 from benchmarks.faults import faults
 from benchmarks.floor import floor
@@ -300,7 +301,7 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, floor, builds, growth, values, series, orchestration, readers, load, pages, faults), or all.
+    """Run what is named on the command line (landing, floor, builds, growth, values, series, orchestration, readers, load, answers, pages, faults), or all.
 
     `spark` runs by its name only, after `make setup-spark`, with millions of events as further words: `python -m benchmarks spark 10 50 200`.
     """
@@ -314,6 +315,7 @@ def main() -> int:
         "orchestration",
         "readers",
         "load",
+        "answers",
         "pages",
         "faults",
     ]
@@ -341,6 +343,8 @@ def main() -> int:
             readers(work)
         if "load" in wanted:
             load(work, SCALE, RESULTS)
+        if "answers" in wanted:
+            answers(work, SCALE, RESULTS)
         if "pages" in wanted:
             pages(work, SCALE, RESULTS)
         if "spark" in wanted:

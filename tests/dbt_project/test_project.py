@@ -15,7 +15,6 @@ from northstar.base.settings import ROOT, Settings
 from northstar.build.code_version import code_version
 from northstar.build.dbt import dbt_env
 from northstar.build.manifest import dbt_target
-from northstar.use.semantic import metricflow
 from northstar.warehouse import db
 from tests.support import select
 
@@ -188,41 +187,6 @@ def test_metricflow_offers_every_metric_of_level_1_and_2_and_those_of_metrics_ym
     assert {name for name, m in catalogue.items() if m["level"] in "12"} <= offered
     models = {n for m in manifest["semantic_models"].values() for n in m["depends_on"]["nodes"]}
     assert {manifest["nodes"][n]["schema"] for n in models} == {"marts_candidate"}
-
-
-COMPARED = [
-    "mrr", "arpu", "net_new_mrr", "customer_churn_rate", "net_revenue_retention", "new_registrations", "retention_d7",
-    "payment_success_rate", "session_duration", "resolution_time", "booking_conversion_rate", "mau", "quick_ratio",
-]  # fmt: skip
-
-
-def test_metricflow_answers_as_the_marts_do(built, tmp_path):
-    answer = tmp_path / "answer.csv"
-    words = ["query", "--metrics", ",".join(COMPARED), "--group-by", "metric_time__month", "--csv", str(answer)]
-    done = metricflow(built, words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with answer.open() as handle:
-        told = {
-            (metric, row["metric_time__month"][:10]): row[metric]
-            for row in csv.DictReader(handle)
-            for metric in COMPARED
-            if row["metric_time__month"]
-        }
-    rows = select(
-        built,
-        "select metric_id, period_start::date::text as month, numerator, denominator, value from metric_values where grain = 'month' "
-        "and application = 'all' and segment = '' and metric_id = any(%s) "
-        # MetricFlow computes from the facts, which do not say what no source measured (docs/architecture.md)
-        "and null_reason is distinct from 'source_missing'",
-        COMPARED,
-    )
-    assert len(rows) > 2 * len(COMPARED)
-    for row in rows:
-        found = told.get((row["metric_id"], row["month"])) or None
-        if row["value"] is None:
-            assert found is None, row
-        else:
-            assert float(found or 0) == pytest.approx(float(row["value"]), rel=1e-9, abs=0.005), row
 
 
 def test_every_model_says_its_grain_and_reads_no_clock(built):

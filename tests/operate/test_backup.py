@@ -15,6 +15,7 @@ from northstar.base.settings import ROOT, load_settings
 from northstar.cli.main import main
 from northstar.operate import backup
 from northstar.publish.merge import rollback
+from northstar.use.api.access import FILE, Access
 from northstar.warehouse import db, embedded, lake
 from northstar.warehouse.setup import bootstrap
 from tests.conftest import home, release_before
@@ -161,3 +162,13 @@ def test_a_recovery_that_fails_after_one_to_a_moment_says_its_own_reason(tmp_pat
         backup._run_recovery(settings, tmp_path / "data", "password", {}, to_time)
     with pytest.raises(NorthstarError, match="the archive ends before 2026-04-01T14:00:00Z"):
         backup._run_recovery(settings, tmp_path / "data", "password", {}, datetime(2026, 4, 1, 14, tzinfo=UTC))
+
+
+def test_a_backup_has_no_tokens_and_links(tmp_path):
+    """One that was revoked after the backup would be valid again in the restored home."""
+    settings = load_settings(tmp_path / "home")
+    access = Access(settings)
+    access.add_token("a program", ["metrics"])
+    (settings.home / "northstar.yml").write_text("{}")
+    assert (settings.home / FILE).exists()
+    assert [file.name for file in backup._written_files(settings.home)] == ["northstar.yml", "VERSION"]

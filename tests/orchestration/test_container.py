@@ -12,7 +12,7 @@ from northstar.orchestration import container
 from northstar.warehouse import db
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
-SERVED = (*AIRFLOW_SERVICES, "pages")
+SERVED = (*AIRFLOW_SERVICES, "pages", "api")
 STACK = yaml.safe_load(COMPOSE)
 
 
@@ -37,10 +37,11 @@ def test_every_secret_comes_from_the_environment_and_is_documented():
 
 AIRFLOWS = {f"AIRFLOW_{n}" for n in ("DB_PASSWORD", "API_KEY", "JWT", "FERNET")}
 READERS, TRANSFORMERS = {"BI_READER_PASSWORD"}, {"TRANSFORMER_PASSWORD"}
-JOBS = AIRFLOWS | READERS | TRANSFORMERS | {"LOADER_PASSWORD", "PUBLISHER_PASSWORD", "PII_KEY"}
+JOBS = AIRFLOWS | READERS | TRANSFORMERS | {"LOADER_PASSWORD", "PUBLISHER_PASSWORD", "PII_KEY", "API_LINK_KEY"}
 SECRETS = {
     "init": JOBS | {"OWNER_PASSWORD"}, "scheduler": JOBS, "api-server": AIRFLOWS | {"AIRFLOW_PASSWORD"},
     "dag-processor": AIRFLOWS | TRANSFORMERS, "triggerer": AIRFLOWS | TRANSFORMERS, "pages": READERS | {"PAGES_PASSWORD"},
+    "api": READERS | {"API_LINK_KEY"},
 }  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def test_each_service_has_the_secrets_of_its_work_and_none_that_stays_up_the_adm
 
 
 def test_a_service_starts_with_the_secrets_that_the_stack_gives_it(tmp_path, monkeypatch):
-    for name in ("scheduler", "api-server", "dag-processor", "triggerer", "pages"):
+    for name in ("scheduler", "api-server", "dag-processor", "triggerer", "pages", "api"):
         with monkeypatch.context() as patch:
             for variable, value in STACK["services"][name]["environment"].items():
                 patch.setenv(variable, value)
@@ -93,7 +94,9 @@ def test_no_service_can_gain_rights_or_reach_the_host():
         )
     for name in (*SERVED, "init"):
         service = STACK["services"][name]
-        assert service["volumes"][0] == "home:/var/lib/northstar" + (":ro" if name in ("api-server", "pages") else "")
+        assert service["volumes"][0] == "home:/var/lib/northstar" + (
+            ":ro" if name in ("api-server", "pages", "api") else ""
+        )
         assert ("/source" in str(service)) == (name == "scheduler")
     for service in STACK["services"].values():
         assert not service.get("privileged") and "network_mode" not in service and "pid" not in service

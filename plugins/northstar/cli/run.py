@@ -70,6 +70,9 @@ def register(command: Command) -> None:
         "--html", metavar="FILE", help="write the report to this file, as a page that needs no other files"
     )
     sub.add_argument("--send", action="store_true", help="send it as notify.yml says")
+    sub = command("subscriptions", _subscribed, "list the views that readers subscribed to, or end one for them")
+    sub.add_argument("what", nargs="?", choices=("list", "end"), default="list")
+    sub.add_argument("number", nargs="?", type=int, help="end: the subscription's number, as `list` shows it")
     sub = command("alerts", _alerts, "list what is wrong now; acknowledge or mute an alert; evaluate all of them now")
     sub.add_argument("what", choices=("list", "ack", "mute", "evaluate"))
     sub.add_argument("id", nargs="?", help="ack, mute: the id of the alert, as `list` shows it")
@@ -144,6 +147,18 @@ def _subscriptions(settings: Settings, is_sending: bool) -> None:
         return
     rows = list_subscriptions(settings)
     print(table(rows) if rows else "nobody has subscribed to a view")
+
+
+def _subscribed(arguments: argparse.Namespace) -> None:
+    from northstar.use.pages.subscriptions import end_subscription
+
+    settings = load_settings(arguments.home)
+    if arguments.what == "list":
+        _subscriptions(settings, is_sending=False)
+        return
+    if arguments.number is None:
+        raise NorthstarError("which one? `northstar subscriptions list` shows their numbers")
+    print(f"ended: {end_subscription(settings, arguments.number)}")
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -132,7 +132,11 @@ def _secrets(settings: Settings) -> Iterator[Observation]:
         return
     # raises NorthstarError for a file that is cut short, without which no other check can connect
     settings.known_secret("owner_password")
-    for file in (settings.secrets_file, settings.home / "airflow" / "passwords.json"):
+    for file in (
+        settings.secrets_file,
+        settings.home / "airflow" / "passwords.json",
+        settings.home / "api_access.json",
+    ):
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
             yield f"{file} can be read by other users than its owner", f"chmod 600 {file}"
             return
@@ -145,6 +149,8 @@ def _ports(settings: Settings) -> Iterator[Observation]:
         "Postgres": (settings.home / "postgres.port", not settings.warehouse_url and embedded.is_running(settings)),
         "Airflow": (settings.home / "airflow" / "port", "api-server" in running),
         "the pages": (settings.home / "pages_port", "pages" in running),
+        # it runs in the foreground of whoever started it
+        "the API": (settings.home / "api_port", _is_api_up(settings)),
     }
     for service, (file, is_up) in services.items():
         if not file.exists():
@@ -165,6 +171,15 @@ def _ports(settings: Settings) -> Iterator[Observation]:
             yield f"{service} is running but does not answer on port {port}", "restart it: `make stop`, `make run`"
         else:
             yield (f"{service} on port {port}",)
+
+
+def _is_api_up(settings: Settings) -> bool:
+    if not (settings.home / "api_port").exists():
+        return False
+    # it imports a web server
+    from northstar.use.api.serve import is_answering
+
+    return is_answering(settings)
 
 
 def _airflow(settings: Settings) -> Iterator[Observation]:

@@ -1,4 +1,4 @@
-"""The container's entry point: `init` once, then the pages, a service of Airflow or a worker, in the same environment as with `make run`.
+"""The container's entry point: `init` once, then the pages, the API, a service of Airflow or a worker, in the same environment as with `make run`.
 
 Options of Airflow in the container's environment (AIRFLOW__SECTION__KEY) take precedence over those that `airflow_environment` sets.
 """
@@ -22,9 +22,9 @@ AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
 @private_umask()
 def main(arguments: list[str]) -> int:
-    """Run a command of the container; returns the exit status. A service, a worker or the pages replace this process.
+    """Run a command of the container; returns the exit status. A service, a worker, the pages or the API replace this process.
 
-    arguments: `init`, `alive JOB`, `pages`, `worker [OPTION ...]`, or a service's name.
+    arguments: `init`, `alive JOB`, `pages`, `api`, `worker [OPTION ...]`, or a service's name.
     """
     try:
         settings = load_settings()
@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> int:
         if arguments == ["pages"]:
             command = pages.command(settings)
             os.execve(command[0], command, pages.environment(settings))
+        if arguments == ["api"]:
+            os.execve(sys.executable, [sys.executable, "-m", "northstar.cli", "api"], dict(os.environ))
         is_worker = arguments[:1] == [WORKER]
         env = airflow_environment(settings, with_metadata=not is_worker)
         env |= {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> int:
         if len(arguments) == 1 and arguments[0] in AIRFLOW_SERVICES:
             os.execve(AIRFLOW, service_command(arguments[0]), env)
         raise NorthstarError(
-            f"unknown command; give init, alive JOB, pages, worker, or one of {', '.join(AIRFLOW_SERVICES)}"
+            f"unknown command; give init, alive JOB, pages, api, worker, or one of {', '.join(AIRFLOW_SERVICES)}"
         )
     except NorthstarError as exc:
         print(f"northstar: {exc}", file=sys.stderr)

@@ -129,6 +129,30 @@ def _amount(text: str) -> Decimal | None:
 def find_customers(marts: Marts, search: Search) -> Found:
     """The page of the table that a search asks for, or the last one."""
     _require_mart(marts)
+    where, order, parameters = _conditions(search)
+    count = marts.rows(f"select count(*) as count from customers where {where}", **parameters)[0]["count"]
+    pages = max(1, -(-count // PAGE_ROWS))
+    number = min(search.number, pages)
+    rows = marts.rows(
+        f"select * from customers where {where} order by {order} limit {PAGE_ROWS} offset {PAGE_ROWS * (number - 1)}",
+        **parameters,
+    )
+    return Found(rows, count, number, pages)
+
+
+def first_customers(marts: Marts, search: Search, account_id: str, limit: int) -> list[Row]:
+    """The first customers that a search asks for, with acquisition_channel and first_mrr_at of their accounts. account_id: this one alone; '' for any."""
+    _require_mart(marts)
+    where, order, parameters = _conditions(search)
+    return marts.rows(
+        f"select c.*, a.acquisition_channel, a.first_mrr_at from (select * from customers where {where} and %(account)s in ('', account_id) "
+        f"order by {order} limit %(most)s) as c left join dim_accounts as a using (account_id) order by {order}",
+        **parameters, account=account_id, most=limit,
+    )  # fmt: skip
+
+
+def _conditions(search: Search) -> tuple[str, str, dict[str, object]]:
+    """(condition, order, parameters) of a search."""
     conditions, parameters = [NOT_ERASED], dict[str, object]()
     if search.text:
         conditions.append("position(lower(%(part)s) in lower(account_id)) > 0")
@@ -142,15 +166,8 @@ def find_customers(marts: Marts, search: Search) -> Found:
             parameters[name] = bound
     conditions += ["open_tickets > 0"] if search.with_tickets else []
     conditions += ["failed_payments > 0"] if search.with_failures else []
-    where, order = " and ".join(conditions), ORDER.get(search.sort, search.sort)
-    count = marts.rows(f"select count(*) as count from customers where {where}", **parameters)[0]["count"]
-    pages = max(1, -(-count // PAGE_ROWS))
-    number = min(search.number, pages)
-    rows = marts.rows(
-        f"select * from customers where {where} order by {order} {'desc' if search.is_descending else 'asc'} nulls last, account_id "
-        f"limit {PAGE_ROWS} offset {PAGE_ROWS * (number - 1)}", **parameters,
-    )  # fmt: skip
-    return Found(rows, count, number, pages)
+    order = f"{ORDER.get(search.sort, search.sort)} {'desc' if search.is_descending else 'asc'} nulls last, account_id"
+    return " and ".join(conditions), order, parameters
 
 
 def choices(marts: Marts) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ import pandas as pd
 import psycopg
 
 from northstar.base.clock import GRAINS, Calendar, show_utc
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, PassingError
 from northstar.base.freshness import NewestVersion, judge
 from northstar.base.settings import Settings
 from northstar.use.words import Chance
@@ -28,6 +28,8 @@ from northstar.warehouse.troubles import worded
 
 # how often the newest version is looked up
 VERSION_SECONDS = 2.0
+# how often an answer is made again because another version was published while it was made
+TRIES = 5
 # the most memory for results that were read or drawn, in each process
 MEMORY_BYTES = 128 * 2**20
 # the most rows of one query: no page can show more, and for more there is SQL
@@ -177,17 +179,17 @@ class Marts:
     def remember(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
         """The result of `make`, made once for a version. Everybody gets the same object, so a change to it is a change for all (Vizro removes buttons)."""
         version = self.published()
-        key = (version and version.version, *key)
+        asked = (version and version.version, *key)
         with self._lock:
-            if key in self._memory:
-                self._memory.move_to_end(key)
-                value: Result = self._memory[key][0]
+            if asked in self._memory:
+                self._memory.move_to_end(asked)
+                value: Result = self._memory[asked][0]
                 return value
-        result = make()
-        size = _size_of(result)
+        result, version = self._of_one_version(make)
+        asked, size = (version and version.version, *key), _size_of(result)
         with self._lock:
-            if version == self._published and key not in self._memory:
-                self._memory[key] = (result, size)
+            if version == self._published and asked not in self._memory:
+                self._memory[asked] = (result, size)
                 self._memory_bytes += size
             while self._memory_bytes > MEMORY_BYTES / (
                 1 if self.role is None else max(1, len(self.settings.readers.roles))
@@ -195,6 +197,30 @@ class Marts:
                 _, (_, removed_size) = self._memory.popitem(last=False)
                 self._memory_bytes -= removed_size
         return result
+
+    def steadily(self, make: Callable[[], Result]) -> Result:
+        """The result of `make`, in which all is of one version: it is made again where another one was published meanwhile."""
+        return self._of_one_version(make)[0]
+
+    def _of_one_version(self, make: Callable[[], Result]) -> tuple[Result, Published | None]:
+        """The result of `make`, and the version that all of it was read from. What `published` says may be two seconds old."""
+        for _ in range(TRIES):
+            version = self.published()
+            try:
+                result = make()
+            except NorthstarError:
+                # what was not found may be there in the version that came meanwhile
+                if version is None or self._is_newest_still(version):
+                    raise
+            else:
+                if version is None or self._is_newest_still(version):
+                    return result, version
+            self._looked_at = 0.0
+        raise PassingError("versions are published more quickly than this can be read; try again in a moment")
+
+    def _is_newest_still(self, version: Published) -> bool:
+        row = self._rows("select max(published_version) as version from publications", {})[0]
+        return bool(row["version"] == version.version)
 
     def frame(self, text: str, **parameters: object) -> pd.DataFrame:
         """The rows of one statement on the newest version, as a frame."""

@@ -94,6 +94,10 @@ class PastMarts(Marts):
         """The result of `make`, made once for this version, and made again after a publication: what was restated since may be more then."""
         return self.newest_marts.remember(("at", self._version, *key), make)
 
+    def steadily(self, make: Callable[[], Result]) -> Result:
+        # a version that was published does not change
+        return make()
+
     def broken_promises(self, now: datetime) -> list[str]:
         return []
 

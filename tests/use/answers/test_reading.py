@@ -9,6 +9,7 @@ from northstar.use.answers import reading as reading_module
 from northstar.use.answers.changes import list_restatements, what_changed
 from northstar.use.answers.customers import list_customers
 from northstar.use.answers.explanation import explain
+from northstar.use.answers.marks import list_marks
 from northstar.use.answers.metrics import get_metric, list_metrics
 from northstar.use.answers.query import run_query
 from northstar.use.answers.reading import SCOPES, Desk
@@ -70,7 +71,7 @@ def explain_note(answer) -> str:
 @pytest.mark.parametrize(("function", "values", "scope"), [
     (list_metrics, (), "metrics"), (get_metric, ("mrr",), "metrics"), (list_values, ("mrr",), "metrics"), (get_value, ("mrr",), "metrics"),
     (compare_periods, ("mrr",), "metrics"), (explain, ("mrr",), "metrics"), (list_restatements, (), "metrics"), (what_changed, (), "metrics"),
-    (list_targets, (), "metrics"), (get_status, (), "metrics"), (list_customers, (), "customers"), (run_query, ("select 1",), "sql"),
+    (list_targets, (), "metrics"), (list_marks, (), "metrics"), (get_status, (), "metrics"), (list_customers, (), "customers"), (run_query, ("select 1",), "sql"),
 ])  # fmt: skip
 def test_each_answer_needs_its_scope(ask, function, values, scope):
     answer = ask(function, *values, scopes=[scope])

@@ -34,6 +34,7 @@ QUESTIONS = {
     "/v1/restatements": ("limit=5", shapes.RestatementList),
     "/v1/changes": ("since_version=0", shapes.ChangeList),
     "/v1/targets": ("zone=red", shapes.TargetList),
+    "/v1/marks": ("since=2026-01-01&limit=5", shapes.MarkList),
     "/v1/customers": ("limit=3", shapes.CustomerList),
     "/v1/status": ("", shapes.Status),
     "/v1/query": ("sql=select metric_id, value, period_start, 1.5 as n, null as nothing from metric_values limit 3", shapes.QueryRows),

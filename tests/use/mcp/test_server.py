@@ -114,7 +114,7 @@ def test_what_has_no_answer_is_refused_for_its_reason(ask, built):
 def test_a_model_is_told_what_the_tools_are_and_what_an_answer_is(ask):
     tools = {tool.name: tool for tool in ask.tools()}
     assert set(tools) == {
-        "list_metrics", "get_metric", "get_value", "list_values", "compare_periods", "explain", "what_changed", "restatements", "targets", "status", "query",
+        "list_metrics", "get_metric", "get_value", "list_values", "compare_periods", "explain", "what_changed", "restatements", "targets", "marks", "status", "query",
     }  # fmt: skip
     for tool in tools.values():
         assert tool.annotations.read_only_hint and not tool.annotations.destructive_hint

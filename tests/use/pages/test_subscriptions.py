@@ -8,6 +8,7 @@ import pytest
 import python_calamine
 from flask import Flask
 
+from northstar.cli.main import main
 from northstar.use.marts import Marts
 from northstar.use.pages import door
 from northstar.use.pages.links import page_path
@@ -134,3 +135,20 @@ def test_what_is_not_allowed_is_not_begun_and_not_sent(browser, settings, inbox)
     (settings.config / "notify.yml").write_text(NOTIFY.replace("[example.org]", "[]"))
     told = []
     assert send_due(settings, MORNING, told.append) == inbox.mails == [] and "allows no subscriptions" in told[0]
+
+
+def test_an_administrator_ends_the_subscription_of_another(browser, settings, inbox, capsys):
+    begin(browser, settings, name="Ann's")
+    begin(browser, settings, name="Eve's", target="eve@example.org")
+    number = next(row["subscription_id"] for row in list_subscriptions(settings) if row["name"] == "Eve's")
+    home = ["--home", str(settings.home)]
+    assert main(["subscriptions", *home]) == 0 and "Eve's" in capsys.readouterr().out
+    assert main(["subscriptions", "end", str(number), *home]) == 0 and "ended: Eve's" in capsys.readouterr().out
+    assert [row["name"] for row in list_subscriptions(settings)] == ["Ann's"]
+    assert (
+        main(["subscriptions", "end", str(number), *home]) == 1
+        and "there is no subscription" in capsys.readouterr().err
+    )
+    assert main(["subscriptions", "end", *home]) == 1 and "which one?" in capsys.readouterr().err
+    send_due(settings, MORNING)
+    assert [to for to, _ in inbox.mails] == [["ann@example.org"]]

@@ -96,6 +96,10 @@ class Reading(Marts):
         """The result of `make`, which is not kept: questions differ, and a version's catalogue is kept by the desk."""
         return make()
 
+    def steadily(self, make: Callable[[], Result]) -> Result:
+        """The result of `make`: the transaction sees one version."""
+        return make()
+
     def catalogue(self) -> dict[str, Metric]:
         """The metrics of the version by id."""
         return self.desk.known(self).catalogue

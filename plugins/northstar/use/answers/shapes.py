@@ -9,7 +9,7 @@ from decimal import Decimal
 
 FROM_SOURCES = (
     "application", "applications", "segment_value", "name", "account_id", "account_type", "country", "acquisition_channel", "plan_tier", "sample",
-    "contributes", "also", "rows",
+    "contributes", "also", "rows", "mark_id", "text", "details", "by_whom",
 )  # fmt: skip
 
 
@@ -302,30 +302,63 @@ class TargetList:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Something that happened. metrics: those that it is about; none for any. text, details, by_whom: of people and of the company's systems."""
+
+    mark_id: str
+    kind: str
+    marked_at: datetime
+    ended_at: datetime | None
+    application: str
+    metrics: list[str]
+    text: str
+    details: str | None
+    by_whom: str | None
+
+
+@dataclass(frozen=True)
+class MarkList:
+    """Marks, newest first. is_cut: there are more."""
+
+    provenance: Provenance
+    is_cut: bool
+    marks: list[Mark]
+
+
+@dataclass(frozen=True)
 class Customer:
-    """An account in one application. mrr: at the end of the newest month, in the currency of the answer; None where it has none."""
+    """An account as it stands at the answer's as_of. mrr: in all applications, in the currency of the answer.
+
+    status: paying, churned, buyer, free or deleted. health: of one that pays, well, watch or at_risk, for the signs named. created_at: None where
+    the account itself has not landed.
+    """
 
     account_id: str
     application: str
     account_type: str | None
     country: str | None
     acquisition_channel: str | None
-    created_at: datetime
+    created_at: datetime | None
     deleted_at: datetime | None
-    first_mrr_at: datetime | None
-    last_active_at: datetime | None
+    status: str
     plan_tier: str | None
-    mrr: Decimal | None
+    mrr: Decimal
+    first_mrr_at: datetime | None
+    first_paid_at: datetime | None
+    last_active_at: datetime | None
+    open_tickets: int
+    failed_payments: int
+    health: str | None
+    health_signs: str | None
 
 
 @dataclass(frozen=True)
 class CustomerList:
-    """Accounts, those with the largest MRR first. month: the month at whose end the MRR is; it may still be open. definition: of the MRR."""
+    """Accounts, those with the largest MRR first. definition: of the MRR."""
 
     provenance: Provenance
     definition: str
     currency: str
-    month: datetime | None
     is_cut: bool
     customers: list[Customer]
 
@@ -369,6 +402,6 @@ class QueryRows:
 
 
 Answer = (
-    MetricList | MetricDetail | ValueList | SingleValue | Comparison | Explanation | RestatementList | ChangeList | TargetList | CustomerList | Status
+    MetricList | MetricDetail | ValueList | SingleValue | Comparison | Explanation | RestatementList | ChangeList | TargetList | MarkList | CustomerList | Status
     | QueryRows
 )  # fmt: skip

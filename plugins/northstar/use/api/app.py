@@ -23,6 +23,7 @@ from northstar.use.answers import (
     changes,
     customers,
     explanation,
+    marks,
     metrics,
     query,
     shapes,
@@ -44,6 +45,7 @@ from northstar.use.people import Headers, NoRole, person_of_proxy
 from northstar.use.reads import note_read
 
 PREFIX = "/v1"
+HEALTHY = "northstar api"
 HEALTH, DESCRIPTION, MCP = "/health", f"{PREFIX}/openapi.json", "/mcp"
 STATUSES: dict[Reason, int] = {
     "unknown_metric": 404, "ambiguous": 400, "open": 409, "withheld": 409, "not_measured": 409, "not_published": 404, "not_allowed": 403, "bad_request": 400,
@@ -52,6 +54,7 @@ STATUSES: dict[Reason, int] = {
 WRONG_A_MINUTE, LINES_A_MINUTE = 20, 20
 NO_TOKEN = "a token is needed: Authorization: Bearer ... (`northstar api token add` makes one)"
 WRONG_TOKEN = "this token is not valid: it was never made, has expired or was revoked"
+NO_PAGE = "pages in a browser are not answered: ask from a program, without the header Origin"
 WRONG_LINK = "this link is not valid: it was changed, has expired or was revoked"
 LOG = logging.getLogger("northstar.api")
 
@@ -75,6 +78,9 @@ class Front:
 
     def identify(self, request: Request) -> None:
         """Find out who asks and keep it in the request's state. Raises Refusal."""
+        if "origin" in request.headers:
+            # no page asks here: a browser was led to this address, such as by a name that now means it
+            raise Refusal(403, "not_allowed", NO_PAGE)
         address = request.client.host if request.client else ""
         parameters = request.query_params.multi_items()
         if len({name for name, _ in parameters}) < len(parameters):
@@ -188,7 +194,7 @@ def build(settings: Settings, desk: Desk | None = None) -> FastAPI:
         title="Northstar", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=door.open
     )
     app.include_router(_routes(front))
-    app.add_route(HEALTH, lambda request: PlainTextResponse("northstar api"), include_in_schema=False)
+    app.add_route(HEALTH, lambda request: PlainTextResponse(HEALTHY), include_in_schema=False)
     # made when it is asked for first, and once: whoever asks for it needs no token
     description = cache(lambda: orjson.dumps(describe(app)))
     app.add_route(
@@ -331,7 +337,25 @@ def _routes(front: Front) -> APIRouter:
 
         return front.answer(request, question, "metrics", make, _form(request, question))
 
-    @api.get("/customers", response_model=shapes.CustomerList, summary="Accounts with their MRR (scope customers)")
+    @api.get("/marks", response_model=shapes.MarkList, summary="What happened beside the numbers")
+    def list_marks(request: Request, question: Annotated[q.MarksQuestion, Query()]) -> Response:
+        form = _form(request, question)
+
+        def make(reading: Reading) -> shapes.Answer:
+            limit = _limit(question.limit, form, marks.MARKS, marks.MOST_MARKS)
+            found = marks.list_marks(
+                reading, question.metric, question.application, question.since, question.until, limit
+            )
+            return _whole(found, found.is_cut, question.limit, form)
+
+        # a note can be written at any time, and is no new version
+        return front.answer(request, question, "metrics", make, form, is_timeless=False)
+
+    @api.get(
+        "/customers",
+        response_model=shapes.CustomerList,
+        summary="Accounts with their MRR and how they stand (scope customers)",
+    )
     def list_customers(request: Request, question: Annotated[q.CustomersQuestion, Query()]) -> Response:
         form = _form(request, question)
 

@@ -22,6 +22,7 @@ from northstar.use.answers.shapes import (
     Comparison,
     CustomerList,
     Definition,
+    MarkList,
     MetricList,
     QueryRows,
     RestatementList,
@@ -74,8 +75,10 @@ def as_table(answer: Answer) -> Table:
             parts = answer.versions
         case TargetList():
             parts = answer.targets
+        case MarkList():
+            parts = answer.marks
         case CustomerList():
-            parts, whole = answer.customers, {"currency": answer.currency, "month": answer.month} | whole
+            parts, whole = answer.customers, {"currency": answer.currency} | whole
         case _:
             raise Refused("bad_request", "this answer is no table: ask for it as json")
     return _rows_of(parts, whole, answer)
@@ -109,6 +112,8 @@ def _shape_of(answer: Answer) -> type:
             return shapes.VersionChange
         case TargetList():
             return shapes.Target
+        case MarkList():
+            return shapes.Mark
         case CustomerList():
             return shapes.Customer
     return shapes.Value

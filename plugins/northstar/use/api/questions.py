@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from northstar.base.clock import Grain
 from northstar.use.answers.changes import MOST_RESTATEMENTS
 from northstar.use.answers.customers import MOST_CUSTOMERS
+from northstar.use.answers.marks import MOST_MARKS
 from northstar.use.answers.query import MOST_QUERY_ROWS, STATEMENT
 from northstar.use.answers.values import MOST_VALUES
 from northstar.use.api.formats import Format
@@ -123,6 +124,16 @@ class TargetsQuestion(TableQuestion):
     metric: Text = Field("", description="one metric")
     application: Text = Field("all", description="a product; all: of every product")
     zone: Literal["", "green", "yellow", "red", "unknown"] = Field("", description="only targets of this zone")
+
+
+class MarksQuestion(TableQuestion):
+    """Which marks are wanted."""
+
+    metric: Text = Field("", description="marks of this metric, and those that are about any")
+    application: Text = Field("all", description="marks of a product, and of the company; all: of every product")
+    since: Text = Field("", description="a date or a time; by default three months before the end")
+    until: Text = Field("", description="a date or a time, exclusive; by default the newest")
+    limit: int | None = Field(None, ge=1, le=MOST_MARKS, description="the most marks; the newest are given")
 
 
 class CustomersQuestion(TableQuestion):

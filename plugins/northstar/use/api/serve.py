@@ -5,12 +5,13 @@ import os
 import sys
 from collections.abc import Callable
 
+import httpx
 import uvicorn
 
 from northstar.base.errors import NorthstarError
 from northstar.base.ports import remembered_port
 from northstar.base.settings import Settings
-from northstar.use.api.app import build
+from northstar.use.api.app import HEALTH, HEALTHY, build
 from northstar.use.api.limits import HEAD_BYTES, Protocol
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -22,13 +23,13 @@ END_SECONDS = 25
 
 
 def host() -> str:
-    """The address that the API listens on: NORTHSTAR_API_HOST, loopback by default."""
-    return os.environ.get("NORTHSTAR_API_HOST", "127.0.0.1")
+    """The address that the API listens on: NORTHSTAR_METRICS_API_HOST, loopback by default."""
+    return os.environ.get("NORTHSTAR_METRICS_API_HOST", "127.0.0.1")
 
 
 def port(settings: Settings, is_ours: bool = True) -> int:
-    """The port of the API: NORTHSTAR_API_PORT, or the one that was chosen when it was first started. is_ours: what listens there is this API."""
-    return remembered_port(settings.home / "api_port", "NORTHSTAR_API_PORT", is_ours)
+    """The port of the API: NORTHSTAR_METRICS_API_PORT, or the one that was chosen when it was first started. is_ours: what listens there is this API."""
+    return remembered_port(settings.home / "api_port", "NORTHSTAR_METRICS_API_PORT", is_ours)
 
 
 def url(settings: Settings) -> str:
@@ -37,11 +38,26 @@ def url(settings: Settings) -> str:
     return f"{scheme}://{'127.0.0.1' if host() in LOOPBACK else host()}:{port(settings)}"
 
 
+def is_answering(settings: Settings) -> bool:
+    """Whether an API of Northstar's answers on this home's port."""
+    scheme, where = "https" if _certificate() else "http", host()
+    try:
+        # the certificate is for a name, and this asks an address; nothing is sent
+        answer = httpx.get(
+            f"{scheme}://{LOOPBACK[0] if where in (*LOOPBACK, '0.0.0.0') else where}:{port(settings)}{HEALTH}",
+            timeout=5,
+            verify=False,
+        )
+    except httpx.HTTPError:
+        return False
+    return answer.text == HEALTHY
+
+
 def cleartext_warning() -> str | None:
     """A warning where tokens would cross a network unencrypted; None where they do not."""
     if host() in LOOPBACK or _certificate():
         return None
-    return "tokens cross the network in clear: give NORTHSTAR_API_CERT and NORTHSTAR_API_KEY, or have only a proxy with TLS reach the API"
+    return "tokens cross the network in clear: give NORTHSTAR_METRICS_API_CERT and NORTHSTAR_METRICS_API_KEY, or have only a proxy with TLS reach the API"
 
 
 def serve(settings: Settings, say: Callable[[], None]) -> None:
@@ -65,8 +81,8 @@ def make_server(settings: Settings, number: int) -> uvicorn.Server:
 
 
 def _certificate() -> tuple[str, str] | None:
-    """The files of NORTHSTAR_API_CERT and NORTHSTAR_API_KEY, for TLS; None where there are none."""
-    certificate, key = os.environ.get("NORTHSTAR_API_CERT"), os.environ.get("NORTHSTAR_API_KEY")
+    """The files of NORTHSTAR_METRICS_API_CERT and NORTHSTAR_METRICS_API_KEY, for TLS; None where there are none."""
+    certificate, key = os.environ.get("NORTHSTAR_METRICS_API_CERT"), os.environ.get("NORTHSTAR_METRICS_API_KEY")
     if bool(certificate) != bool(key):
-        raise NorthstarError("TLS for the API needs both NORTHSTAR_API_CERT and NORTHSTAR_API_KEY")
+        raise NorthstarError("TLS for the API needs both NORTHSTAR_METRICS_API_CERT and NORTHSTAR_METRICS_API_KEY")
     return (certificate, key) if certificate and key else None

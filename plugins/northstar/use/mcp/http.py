@@ -27,7 +27,7 @@ class Door:
 
     def __init__(self, settings: Settings, desk: Desk, identify: Callable[[Request], Caller]):
         self._identify = identify
-        # a page that was led here by a forged name has no token, so the host's name decides nothing
+        # `identify` answers no request of a browser's page, by whatever name it was led here; a proxy may give the host any name
         rules = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         server = make_server(
             settings, desk, lambda: CALLER.get().scopes, lambda: CALLER.get().role, lambda: CALLER.get().id

@@ -5,7 +5,7 @@ import unicodedata
 
 from northstar.use.answers.plain import plain
 from northstar.use.answers.refusals import Refused
-from northstar.use.answers.shapes import FROM_SOURCES, Answer
+from northstar.use.answers.shapes import FROM_SOURCES, Answer, Provenance
 
 # the longest text of a source that an answer has
 TEXT = 200
@@ -22,13 +22,14 @@ def as_data(answer: Answer) -> dict[str, object]:
     return {"notice": NOTICE.format(", ".join(sorted(found))), **body} if found else body
 
 
-def as_refusal(refused: Refused) -> dict[str, object]:
-    """Why a question has no answer. choices can be names that sources gave, so they are bounded like them."""
-    return {
+def as_refusal(refused: Refused, shown: Provenance | None = None) -> dict[str, object]:
+    """Why a question has no answer, and of which version; None where none was read. choices can be names that sources gave, so they are bounded like them."""
+    body: dict[str, object] = {
         "refused": refused.reason,
         "says": clean(str(refused), limit=600),
         "choices": [clean(choice) for choice in refused.choices],
     }
+    return body if shown is None else {**body, "provenance": plain(shown)}
 
 
 def clean(text: str, limit: int = TEXT) -> str:

@@ -14,11 +14,12 @@ from northstar.base.exact_json import dumps
 from northstar.base.settings import Settings
 from northstar.use.answers.changes import list_restatements, what_changed
 from northstar.use.answers.explanation import explain
+from northstar.use.answers.marks import list_marks
 from northstar.use.answers.metrics import get_metric, list_metrics
 from northstar.use.answers.query import run_query
 from northstar.use.answers.reading import SCOPES, Desk, Reading, Scope
 from northstar.use.answers.refusals import Refused
-from northstar.use.answers.shapes import Answer
+from northstar.use.answers.shapes import Answer, Provenance
 from northstar.use.answers.status import get_status
 from northstar.use.answers.targets import list_targets
 from northstar.use.answers.values import compare_periods, get_value, list_values
@@ -88,12 +89,14 @@ def make_server(
     def answer(
         make: Callable[[Reading], Answer | dict[str, object]], version: int | None = None, is_apart: bool = False
     ) -> CallToolResult:
+        shown: Provenance | None = None
         try:
             with desk.of_role(role_of_caller()).reading(scopes_of_caller(), version, is_apart) as reading:
+                shown = reading.provenance
                 made = make(reading)
             return _result(made if isinstance(made, dict) else as_data(made))
         except Refused as refused:
-            return _result(as_refusal(refused), is_error=True)
+            return _result(as_refusal(refused, shown), is_error=True)
         except NorthstarError as exc:
             return _result({"refused": "unavailable", "says": str(exc), "choices": []}, is_error=True)
 
@@ -199,6 +202,20 @@ def make_server(
         """Targets with the newest complete value that each judges, and its zone: green is met, red is missed, unknown cannot be judged yet."""
         return answer(
             lambda reading: _brief(list_targets(reading, metric, application, zone), "targets", DEFINED), version
+        )
+
+    @server.tool(name="marks", title="What happened", annotations=READS)
+    def _marks(
+        metric: Annotated[str, Field(description="Only marks of this metric and those about any; empty for all.", max_length=200)] = "",
+        application: Application = "all",
+        since: Annotated[str, Field(description="A date such as 2026-02-01; empty for the last three months.", max_length=60)] = "",
+        until: Annotated[str, Field(description="The date before which they happened; empty for now.", max_length=60)] = "",
+        limit: Annotated[int, Field(description="How many at most, the newest first.", ge=1, le=500)] = 50,
+        version: Version = None,
+    ) -> CallToolResult:  # fmt: skip
+        """Events beside the numbers: deployments, incidents, new prices, changed definitions, restatements, people's notes. That one was near says not that it was the cause."""
+        return answer(
+            lambda reading: _brief(list_marks(reading, metric, application, since, until, limit), "marks", ()), version
         )
 
     @server.tool(name="status", title="How fresh and whole the numbers are", annotations=READS)

@@ -63,12 +63,14 @@ def add_customers(server: Flask, marts: Callable[[], Marts], pages: Sequence[str
     def table() -> ResponseReturnValue:
         def show() -> str:
             search = read_search(dict(request.args.items()))
-            return show_table(marts(), search, find_customers(marts(), search), pages)
+            return marts().steadily(lambda: show_table(marts(), search, find_customers(marts(), search), pages))
 
         return _answer(show, pages)
 
     def one(account_id: str) -> ResponseReturnValue:
-        return _answer(lambda: show_customer(marts(), find_customer(marts(), account_id), pages), pages)
+        return _answer(
+            lambda: marts().steadily(lambda: show_customer(marts(), find_customer(marts(), account_id), pages)), pages
+        )
 
     server.add_url_rule("/customers", "customers", table)
     server.add_url_rule("/customers/<path:account_id>", "customer", one)

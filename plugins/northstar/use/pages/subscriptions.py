@@ -68,6 +68,21 @@ def list_subscriptions(settings: Settings) -> list[Row]:
         ).fetchall()
 
 
+def end_subscription(settings: Settings, number: int) -> str:
+    """End a subscription, whoever began it, and forget what of it waits to be sent; returns its name. Raises NorthstarError where none of that number goes on."""
+    with db.connect(settings, "publisher") as connection:
+        ended = _is_set_up(connection) and connection.execute(
+            "update audit.subscriptions set ended_at = clock_timestamp() where subscription_id = %s and ended_at is null returning name", [number]
+        ).fetchone()  # fmt: skip
+        if not ended:
+            raise NorthstarError(f"there is no subscription {number}; `northstar subscriptions list` shows them")
+        connection.execute(
+            "delete from audit.outbox where what = %s and about = %s and sent_at is null", [KIND, str(number)]
+        )
+        name: str = ended["name"]
+        return name
+
+
 def send_due(settings: Settings, at: datetime, progress: Progress = print) -> list[str]:
     """Send what is due at a moment; returns where it went. Raises NorthstarError when an address failed, after the others were sent to."""
     with db.connect(settings, "publisher") as connection:
@@ -187,7 +202,7 @@ def make_message(
     settings: Settings, channels: Channels, marts: Marts, subscription: Subscription, occasion: str
 ) -> Message:
     """The message of a subscription: what its panels say in words, its address, the way to end it, and the workbook."""
-    tables = _tables(marts, subscription)
+    tables = marts.steadily(lambda: _tables(marts, subscription))
     if not tables:
         raise NorthstarError(
             f"the page {subscription['page']!r} of subscription {subscription['subscription_id']} is not there any more"

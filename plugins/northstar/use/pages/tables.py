@@ -79,7 +79,11 @@ def find_panel(marts: Marts, name: str) -> tuple[str, Panel | None, str]:
 
 
 def read_table(marts: Marts, name: str, choice: Choice) -> Table:
-    """The rows of a panel for what is chosen. Raises NorthstarError where there is no such panel, or nothing is published."""
+    """The rows of a panel for what is chosen, of one version. Raises NorthstarError where there is no such panel, or nothing is published."""
+    return marts.steadily(lambda: _read_table(marts, name, choice))
+
+
+def _read_table(marts: Marts, name: str, choice: Choice) -> Table:
     published = marts.published()
     if published is None:
         raise NorthstarError("nothing has been published yet")
@@ -185,8 +189,9 @@ def _line(marts: Marts, panel: Panel, frame: pd.DataFrame, choice: Choice) -> Co
         for row in frame.to_dict("records")
     ]  # fmt: skip
     expected = pd.DataFrame()
-    if len(frame) and line.is_forecast(panel, choice.split_by):
-        expected = line.expected_values(marts, panel["metrics"][0], choice.application, frame[frame["value"].notna()])
+    valued = frame[frame["value"].notna()] if len(frame) else frame
+    if len(valued) and line.is_forecast(panel, choice.split_by):
+        expected = line.expected_values(marts, panel["metrics"][0], choice.application, valued)
     rows += [
         {
             "metric_id": row["metric_id"], "application": choice.application, "grain": row["grain"], "period_start": row["period_start"], "segment": "",

@@ -39,21 +39,22 @@ LOG = logging.getLogger(__name__)
 def add_why(server: Flask, marts: Callable[[], Marts]) -> None:
     """Let the server answer for a number's background, and for the rows behind it. marts: gives what is read."""
 
+    def answer(show: Callable[[], str]) -> ResponseReturnValue:
+        return _answer(lambda: marts().steadily(show))
+
     def background(metric: str) -> ResponseReturnValue:
-        return _answer(
-            lambda: show_background(marts(), find_background(marts(), _place(metric, marts().calendar.zone)))
-        )
+        return answer(lambda: show_background(marts(), find_background(marts(), _place(metric, marts().calendar.zone))))
 
     def behind(metric: str) -> ResponseReturnValue:
         def show() -> str:
             found = find_background(marts(), _place(metric, marts().calendar.zone))
             return show_behind(marts(), found, find_behind(marts(), found))
 
-        return _answer(show)
+        return answer(show)
 
     def rows_of_mart(mart: str) -> ResponseReturnValue:
         chosen = {name: value for name, value in request.args.items() if value and name != AS_OF}
-        return _answer(lambda: show_mart(marts(), find_rows(marts(), mart, chosen)))
+        return answer(lambda: show_mart(marts(), find_rows(marts(), mart, chosen)))
 
     server.add_url_rule("/why/<metric>", "why", background)
     add_marks(server, marts)

@@ -171,21 +171,19 @@ def make_report(
         raise NorthstarError(
             f"there is no role {role[:40]!r} in readers.yml; there are {', '.join(settings.readers.roles) or 'none'}"
         )
-    return _Maker(settings, name, as_of, application, since_version, role).report()
+    marts = Marts(settings, role)
+    return marts.steadily(lambda: _Maker(marts, name, as_of, application, since_version).report())
 
 
 class _Maker:
-    def __init__(
-        self,
-        settings: Settings,
-        name: str,
-        as_of: datetime | None,
-        application: str,
-        since_version: int | None,
-        role: str | None,
-    ):
-        self.settings, self.name, self.application, self.since_version = settings, name, application, since_version
-        self.marts = Marts(settings, role)
+    def __init__(self, marts: Marts, name: str, as_of: datetime | None, application: str, since_version: int | None):
+        self.settings, self.name, self.application, self.since_version = (
+            marts.settings,
+            name,
+            application,
+            since_version,
+        )
+        self.marts = marts
         published = self.marts.published()
         if published is None:
             raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
@@ -193,7 +191,7 @@ class _Maker:
         if application not in self.marts.applications():
             raise NorthstarError(f"no application {application!r}; there are {', '.join(self.marts.applications())}")
         self.content = contents()[name]
-        self.currency, self.calendar = self.marts.currency, settings.rules.calendar
+        self.currency, self.calendar = self.marts.currency, self.settings.rules.calendar
         self.images: dict[str, bytes] = {}
 
     def report(self) -> Report:
