@@ -9,7 +9,8 @@ from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import format_amount, format_value
+from northstar.base.formats import format_amount, format_count, format_value
+from northstar.base.locales import write_month, write_number
 from northstar.contract.codes import minor_digits
 from northstar.use.customers import (
     CHOICES,
@@ -99,7 +100,7 @@ def show_table(marts: Marts, search: Search, found: Found, pages: Sequence[str])
     return TEMPLATES.get_template("customers.html").render(
         pages=_links(pages), search=search, found=found, columns=columns, rows=[_row(marts, row) for row in found.rows],
         choices=[(TITLES[name], name, choices(marts)[name]) for name in CHOICES], certificate=certificate_of(marts), currency=marts.currency,
-        shown=f"{first + 1:,} to {first + len(found.rows):,} of {found.count:,} customers" if found.rows else "no customer fits",
+        shown=f"{format_count(first + 1)} to {format_count(first + len(found.rows))} of {format_count(found.count)} customers" if found.rows else "no customer fits",
         before=search.address(page=found.number - 1) if found.number > 1 else "",
         after=search.address(page=found.number + 1) if found.number < found.pages else "",
         all_path="/customers",
@@ -191,7 +192,7 @@ def _tables(marts: Marts, customer: Customer) -> list[dict[str, object]]:
             _span(r["resolution_hours"] and r["resolution_hours"] * 60) or f"open for {_span(Decimal((as_of - r['created_at']).total_seconds()) / 60)}" * r["is_open"],
             _span(r["resolution_business_hours"] and r["resolution_business_hours"] * 60), str(r["reopenings"] or "")]),
         "months": ("Usage", ["Month", "Application", "Sessions", "Minutes", "Events", "Tools used"], lambda r: [
-            f"{r['month']:%b %Y}", r["application"], f"{r['sessions']:,}", f"{r['minutes'] or 0:,.0f}", f"{r['events']:,}", f"{r['tool_invocations'] or 0:,}"]),
+            write_month(r["month"]), r["application"], format_count(r["sessions"]), write_number(f"{r['minutes'] or 0:.0f}"), format_count(r["events"]), format_count(r["tool_invocations"] or 0)]),
         "bookings": ("Bookings", ["Requested", "Booking", "Student", "Tutor", "Confirmed", "Completed", "Cancelled", "Price"], lambda r: [
             _text(r["requested_at"]), r["booking_id"], r["student_id"] or "", r["tutor_id"] or "", _text(r["confirmed_at"]), _text(r["completed_at"]),
             _text(r["cancelled_at"]), _minor(r["price_minor"], r["currency"])]),
@@ -199,7 +200,7 @@ def _tables(marts: Marts, customer: Customer) -> list[dict[str, object]]:
     return [
         {
             "title": title, "id": name, "names": names, "cells": [cells(row) for row in customer.lists[name]],
-            "shown": f"the newest {len(customer.lists[name])} of {customer.counts[name]:,}" if customer.counts[name] > LISTED else "",
+            "shown": f"the newest {len(customer.lists[name])} of {format_count(customer.counts[name])}" if customer.counts[name] > LISTED else "",
         }
         for name, (title, names, cells) in makers.items()
         if customer.lists[name]
@@ -209,13 +210,13 @@ def _tables(marts: Marts, customer: Customer) -> list[dict[str, object]]:
 def _cohort(row: Row) -> dict[str, str]:
     words = {"activity": "registered", "paying": "had their first MRR"}[row["cohort_kind"]]
     retained = (
-        f"{row['retention_percent']:.1f} % of them were {'active' if row['cohort_kind'] == 'activity' else 'paying'} in their month {row['months_since']}"
+        f"{format_value(row['retention_percent'], 'percent')} of them were {'active' if row['cohort_kind'] == 'activity' else 'paying'} in their month {row['months_since']}"
         if row["retention_percent"] is not None else "how many stayed is not known or withheld"
     )  # fmt: skip
-    size = "" if row["cohort_size"] is None else f"{row['cohort_size']:,} "
+    size = "" if row["cohort_size"] is None else f"{format_count(row['cohort_size'])} "
     return {
         "path": rows_path("cohort_retention", cohort_kind=row["cohort_kind"], application=row["application"], cohort_month=row["cohort_month"]),
-        "words": f"{size}that {words} in {row['cohort_month']:%B %Y}", "retained": retained,
+        "words": f"{size}that {words} in {write_month(row['cohort_month'])}", "retained": retained,
     }  # fmt: skip
 
 
@@ -237,7 +238,7 @@ def _span(minutes: Decimal | None) -> str:
         return ""
     if minutes < 120:
         return f"{minutes:.0f} min"
-    return f"{minutes / 60:.1f} h" if minutes < 2880 else f"{minutes / 1440:.1f} days"
+    return f"{write_number(f'{minutes / 60:.1f}')} h" if minutes < 2880 else f"{write_number(f'{minutes / 1440:.1f}')} days"
 
 
 def _text(value: object) -> str:

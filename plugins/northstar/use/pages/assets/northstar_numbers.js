@@ -5,7 +5,7 @@
     return (new DOMParser().parseFromString(String(text).replace(/<br>/g, " "), "text/html").body.textContent || "").replace(/\s+/g, " ").trim();
   }
   function shown(value) {
-    return typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 2 }) : plain(value);
+    return typeof value === "number" ? value.toLocaleString(window.northstarLocale || "en", { maximumFractionDigits: 2 }) : plain(value);
   }
   function place(value) {
     const text = String(value), day = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)/.exec(text);
