@@ -16,9 +16,19 @@ from northstar.warehouse import db, embedded
 from northstar.warehouse.setup import bootstrap
 
 COUNTRIES, EVENTS, APPLICATIONS, MONTHS = 240, 200, 20, 36
-LONG = "the application of the department for continued and further education in the northern provinces and beyond the sea " * 2
+LONG = (
+    "the application of the department for continued and further education in the northern provinces and beyond the sea "
+    * 2
+)
 # as people name things: long, of other scripts, with signs that mean something to a page
-NAMES = (LONG[:120], "Приложение для обучения", "学习应用程序", "تطبيق التعلم", "<b>bold</b> & <script>alert(1)</script>", "100 % 'quoted' \"twice\"")
+NAMES = (
+    LONG[:120],
+    "Приложение для обучения",
+    "学习应用程序",
+    "تطبيق التعلم",
+    "<b>bold</b> & <script>alert(1)</script>",
+    "100 % 'quoted' \"twice\"",
+)
 # what is chosen in turn while the pages are measured
 APPLIED = ("web", NAMES[0], "application.010")
 SPLIT = (("mrr", "country"), ("tracked_events", "event_name"))
@@ -37,7 +47,12 @@ def countries(count: int) -> list[str]:
 def enlarge(settings: Settings, scale: float = 1) -> int:
     """Write the values of a large company beside those of the published one; returns how many are stored. scale: of its countries and names."""
     with db.connect(settings, "owner") as connection:
-        given = [r["application"] for r in connection.execute("select application from marts.metric_series group by 1 order by application = 'all' desc, 1")]
+        given = [
+            r["application"]
+            for r in connection.execute(
+                "select application from marts.metric_series group by 1 order by application = 'all' desc, 1"
+            )
+        ]
         applications = [*given, *names(APPLICATIONS + 1 - len(given), "application")]
         connection.execute("set local maintenance_work_mem = '256MB'; set local work_mem = '128MB'")
         connection.execute("drop index marts.metric_points_key")
@@ -51,8 +66,14 @@ def enlarge(settings: Settings, scale: float = 1) -> int:
             )  # fmt: skip
         for metric, segment in SPLIT:
             values = countries(int(COUNTRIES * scale)) if segment == "country" else names(int(EVENTS * scale), "event")
-            connection.execute("delete from marts.metric_points where series_id in (select series_id from marts.metric_series where metric_id = %s and segment = %s and grain in ('day', 'week', 'month'))", [metric, segment])
-            connection.execute("delete from marts.metric_series where metric_id = %s and segment = %s and grain in ('day', 'week', 'month')", [metric, segment])
+            connection.execute(
+                "delete from marts.metric_points where series_id in (select series_id from marts.metric_series where metric_id = %s and segment = %s and grain in ('day', 'week', 'month'))",
+                [metric, segment],
+            )
+            connection.execute(
+                "delete from marts.metric_series where metric_id = %s and segment = %s and grain in ('day', 'week', 'month')",
+                [metric, segment],
+            )
             connection.execute(
                 "insert into marts.metric_series (series_id, metric_id, grain, application, segment, segment_value, begins_at, state, holds_from, _version) "
                 "select hashtextextended(concat_ws('|', 'large', %(metric)s::text, g.grain, a.application, v.value), 0), %(metric)s::text, g.grain, a.application, %(segment)s::text, v.value, "
@@ -85,7 +106,9 @@ def enlarge(settings: Settings, scale: float = 1) -> int:
         connection.execute("create unique index metric_points_key on marts.metric_points (series_id, period_start)")
         connection.commit()
         connection.autocommit = True
-        connection.execute("vacuum analyze marts.metric_points, marts.metric_series, marts.dim_periods, marts.metric_status")
+        connection.execute(
+            "vacuum analyze marts.metric_points, marts.metric_series, marts.dim_periods, marts.metric_status"
+        )
         row = connection.execute("select count(*) as n from marts.metric_points").fetchone()
         return row["n"] if row else 0
 
@@ -109,8 +132,16 @@ def large(work: Path, scale: float, results: list) -> None:
         results.append({"name": "stored values of the large company", "count": stored})
     with serving(settings):
         tell(measure(settings, chromium, APPLIED), results, "a page of a large company")
-        split = {title: "?" + page_path(title, segment="country", grain="day", period=36).partition("?")[2] for title in ("Executive", "Revenue")}
-        split["Metrics"] = "?" + page_path("Metrics", metric="tracked_events", segment="event_name", grain="day", period=36).partition("?")[2]
+        split = {
+            title: "?" + page_path(title, segment="country", grain="day", period=36).partition("?")[2]
+            for title in ("Executive", "Revenue")
+        }
+        split["Metrics"] = (
+            "?"
+            + page_path("Metrics", metric="tracked_events", segment="event_name", grain="day", period=36).partition(
+                "?"
+            )[2]
+        )
         tell(measure(settings, chromium, APPLIED, split), results, "a page of a large company, split by day")
     if not given:
         embedded.stop(settings)

@@ -31,7 +31,9 @@ def parse_locale(name: str) -> "Locale":
     try:
         return Locale.parse(name.replace("-", "_"))
     except (ValueError, TypeError, UnknownLocaleError) as exc:
-        raise NorthstarError(f"{name[:40]!r} is no locale; give a language, or a language with a country, such as de or en-GB") from exc
+        raise NorthstarError(
+            f"{name[:40]!r} is no locale; give a language, or a language with a country, such as de or en-GB"
+        ) from exc
 
 
 def choose_locale(names: Iterable[str], default: str | None = None) -> "Locale | None":

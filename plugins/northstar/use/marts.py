@@ -286,7 +286,13 @@ class Marts:
         return moment
 
     def series(
-        self, metrics: list[str], application: str, grain: str, months: int, segment: str = "", largest: int | None = None
+        self,
+        metrics: list[str],
+        application: str,
+        grain: str,
+        months: int,
+        segment: str = "",
+        largest: int | None = None,
     ) -> pd.DataFrame:
         """Values over time: metric_id, grain, period_start, segment_value, numerator, denominator, value, is_complete, null_reason, among.
 

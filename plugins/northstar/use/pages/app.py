@@ -226,7 +226,8 @@ def targets_table(data_frame: pd.DataFrame, dashboard: str, application: str = "
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
     return painter().marts.remember(
-        ("targets of", locale_name(), dashboard, application), lambda: _targets_table(painter().marts, dashboard, application)
+        ("targets of", locale_name(), dashboard, application),
+        lambda: _targets_table(painter().marts, dashboard, application),
     )
 
 

@@ -61,30 +61,34 @@ class Drawing(TypedDict):
 def add_customers(server: Flask, marts: Callable[[], Marts], pages: Sequence[str]) -> None:
     """Let the server show customers. marts: gives what is read; pages: the titles of the other pages, for the links above."""
 
+    def answer(show: Callable[[], str]) -> ResponseReturnValue:
+        try:
+            return Response(show(), 200, HTML)
+        except NorthstarError as exc:
+            page = TEMPLATES.get_template("customers_nothing.html")
+            return Response(page.render(message=str(exc), **_frame(marts(), pages)), 404, HTML)
+
     def table() -> ResponseReturnValue:
         def show() -> str:
             search = read_search(dict(request.args.items()))
             return show_table(marts(), search, find_customers(marts(), search), pages)
 
-        return _answer(show, pages)
+        return answer(show)
 
     def one(account_id: str) -> ResponseReturnValue:
-        return _answer(lambda: show_customer(marts(), find_customer(marts(), account_id), pages), pages)
+        return answer(lambda: show_customer(marts(), find_customer(marts(), account_id), pages))
 
     server.add_url_rule("/customers", "customers", table)
     server.add_url_rule("/customers/<path:account_id>", "customer", one)
 
 
-def _answer(show: Callable[[], str], pages: Sequence[str]) -> ResponseReturnValue:
-    try:
-        return Response(show(), 200, HTML)
-    except NorthstarError as exc:
-        text = TEMPLATES.get_template("customers_nothing.html").render(message=str(exc), pages=_links(pages))
-        return Response(text, 404, HTML)
-
-
-def _links(pages: Sequence[str]) -> list[tuple[str, str]]:
-    return [(title, page_path(title)) for title in pages]
+def _frame(marts: Marts, pages: Sequence[str]) -> dict[str, object]:
+    """What stands around each of the pages: links to the others, and the version that is shown. version: an earlier one; None for the newest."""
+    return {
+        "pages": [(title, page_path(title)) for title in pages], "version": marts.past_version, "published": marts.published(),
+        # the address without a version is that of now
+        "now_path": "?",
+    }  # fmt: skip
 
 
 def show_table(marts: Marts, search: Search, found: Found, pages: Sequence[str]) -> str:
@@ -98,7 +102,7 @@ def show_table(marts: Marts, search: Search, found: Found, pages: Sequence[str])
     ]  # fmt: skip
     first = (found.number - 1) * PAGE_ROWS
     return TEMPLATES.get_template("customers.html").render(
-        pages=_links(pages), search=search, found=found, columns=columns, rows=[_row(marts, row) for row in found.rows],
+        **_frame(marts, pages), search=search, found=found, columns=columns, rows=[_row(marts, row) for row in found.rows],
         choices=[(TITLES[name], name, choices(marts)[name]) for name in CHOICES], certificate=certificate_of(marts), currency=marts.currency,
         shown=f"{format_count(first + 1)} to {format_count(first + len(found.rows))} of {format_count(found.count)} customers" if found.rows else "no customer fits",
         before=search.address(page=found.number - 1) if found.number > 1 else "",
@@ -124,7 +128,7 @@ def show_customer(marts: Marts, customer: Customer, pages: Sequence[str]) -> str
     standing, currency = customer.standing, marts.currency
     shown = [_movement(movement, currency) for movement in reversed(customer.movements)]
     return TEMPLATES.get_template("customer.html").render(
-        pages=_links(pages), standing=standing, account=standing["account_id"], certificate=certificate_of(marts), currency=currency,
+        **_frame(marts, pages), standing=standing, account=standing["account_id"], certificate=certificate_of(marts), currency=currency,
         mrr=format_value(standing["mrr"], "money", currency), health=(standing["health"] or "").replace("_", " "), zone=HEALTH.get(standing["health"] or "", "unknown"),
         facts=_facts(standing), drawing=_draw(marts, customer.movements), movements=shown[:LISTED], movement_count=len(shown),
         transfers=customer.transfers, tables=_tables(marts, customer), cohorts=[_cohort(row) for row in customer.cohorts],
@@ -238,7 +242,11 @@ def _span(minutes: Decimal | None) -> str:
         return ""
     if minutes < 120:
         return f"{minutes:.0f} min"
-    return f"{write_number(f'{minutes / 60:.1f}')} h" if minutes < 2880 else f"{write_number(f'{minutes / 1440:.1f}')} days"
+    return (
+        f"{write_number(f'{minutes / 60:.1f}')} h"
+        if minutes < 2880
+        else f"{write_number(f'{minutes / 1440:.1f}')} days"
+    )
 
 
 def _text(value: object) -> str:

@@ -75,7 +75,9 @@ def description(
             period(datetime.fromisoformat(moment), coverage["grain"], calendar)
             for moment in (coverage["first"], coverage["last_complete"])
         )
-        nulls = ", ".join(f"{reason.replace('_', ' ')} {format_count(count)}" for reason, count in coverage["nulls"].items())
+        nulls = ", ".join(
+            f"{reason.replace('_', ' ')} {format_count(count)}" for reason, count in coverage["nulls"].items()
+        )
         lines += [
             "",
             f"Data from {first}, complete up to {last}." + (f" Missing values by reason: {nulls}." if nulls else ""),

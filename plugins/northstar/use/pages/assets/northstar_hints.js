@@ -22,13 +22,13 @@
     if (title) { title.setAttribute("tabindex", "-1"); title.focus({ preventScroll: true }); }
   }
   function tell() {
-    const place = document.getElementById("page-components") || document.querySelector("main.northstar-customers-main");
+    const place = document.getElementById("page-components");
     if (!place || isTold() || document.getElementById("northstar-hints")) return;
     const make = window.northstarHead.make, hints = make("section", { id: "northstar-hints", "aria-labelledby": "northstar-hints-title" });
     const list = make("ul", {}), button = make("button", { type: "button" }, "Got it");
     HINTS.forEach(function (hint) {
       const item = make("li", {});
-      item.append(make("strong", {}, hint[0]), " " + hint[1]);
+      item.append(make("strong", {}, hint[0] + "."), " " + hint[1]);
       list.append(item);
     });
     button.addEventListener("click", close);

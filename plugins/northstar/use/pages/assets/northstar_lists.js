@@ -54,16 +54,19 @@
     });
   }
   // on paper a chart is as wide as its column, and not as it was on the screen
-  const PAPER = 700;
-  let widths = null;
+  const PAPER = { width: 640, height: 260, autosize: false };
+  let onPaper = null;
   function toPaper() {
-    if (widths || !window.Plotly) return;
-    widths = Array.from(document.querySelectorAll(".dash-graph .js-plotly-plot")).filter(function (plot) { return plot._fullLayout; });
-    widths.forEach(function (plot) { window.Plotly.relayout(plot, { width: PAPER, autosize: false }); });
+    if (onPaper || !window.Plotly) return;
+    onPaper = Array.from(document.querySelectorAll(".dash-graph .js-plotly-plot")).filter(function (plot) { return plot._fullLayout; });
+    onPaper.forEach(function (plot) {
+      plot.northstarHeight = plot.layout.height;
+      window.Plotly.relayout(plot, PAPER);
+    });
   }
   function toScreen() {
-    (widths || []).forEach(function (plot) { window.Plotly.relayout(plot, { width: null, autosize: true }); });
-    widths = null;
+    (onPaper || []).forEach(function (plot) { window.Plotly.relayout(plot, { width: null, height: plot.northstarHeight, autosize: true }); });
+    onPaper = null;
   }
   window.addEventListener("beforeprint", toPaper);
   window.addEventListener("afterprint", toScreen);

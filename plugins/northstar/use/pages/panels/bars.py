@@ -76,5 +76,10 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     summary = ", ".join(f"{v} {t} {w}".strip() for v, t, w in zip(frame["segment_value"], texts, words, strict=True))
     figure.update_layout(meta=f"{when}: {summary}" + (f" and {hidden_count} more" if hidden_count > 0 else ""))
     path = all_values_path(metric, application, kind, panel["segment"])
-    caption(figure, f'{when}, {BARS} of {format_count(BARS + hidden_count)}: <a href="{path}">all</a>' if hidden_count > 0 else when)
+    caption(
+        figure,
+        f'{when}, {BARS} of {format_count(BARS + hidden_count)}: <a href="{path}">all</a>'
+        if hidden_count > 0
+        else when,
+    )
     return figure

@@ -125,6 +125,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     which = f"; the {BARS} smallest of {BARS + hidden_count}" if hidden_count > 0 else ""
     caption(figure, f"share of the {BUDGET_DAYS}-day error budget that is left{which}")
     figure.update_layout(
-        meta=f"last {BUDGET_DAYS} days: " + "; ".join(f"{n}, {a} {t}" for (n, a), t in zip(names, texts, strict=True)) + which
+        meta=f"last {BUDGET_DAYS} days: "
+        + "; ".join(f"{n}, {a} {t}" for (n, a), t in zip(names, texts, strict=True))
+        + which
     )
     return figure

@@ -40,7 +40,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         frame, ["from_event", "to_event", "month"], ["sessions"], WAYS, application=application, as_of=marts.as_of()
     )
     words = {
-        key: f"{MARK} {describe_now(format_count(now['sessions']) if now else '-', '')}" for key, now in restated.items()
+        key: f"{MARK} {describe_now(format_count(now['sessions']) if now else '-', '')}"
+        for key, now in restated.items()
     }
     frame = escape_labels(frame.head(FLOWS), "from_event", "to_event")
     # left and right are different nodes: a session may come back to where it was

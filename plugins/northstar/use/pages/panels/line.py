@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from northstar.base.formats import SUFFIXES, format_count, format_value
 from northstar.contract.codes import minor_digits
 from northstar.use.marts import Marts, Metric, Restated
+from northstar.use.pages.links import all_values_path
 from northstar.use.pages.panels.drawing import (
     COLOURS,
     LINES,
@@ -22,7 +23,6 @@ from northstar.use.pages.panels.drawing import (
     share,
     without_values,
 )
-from northstar.use.pages.links import all_values_path
 from northstar.use.pages.panels.marks import draw_marks
 from northstar.use.why.background import series_path
 from northstar.use.words import period, title_of
