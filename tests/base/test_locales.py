@@ -63,5 +63,8 @@ def test_the_first_language_that_is_known_counts():
     assert str(choose_locale(["zz"], "fr")) == "fr" and choose_locale([], "en") is None
     # a browser has few languages, and a request may name any number
     assert choose_locale([*["xx"] * 50, "de"]) is None
-    with pytest.raises(NorthstarError, match="'klingon' is no locale; give a language, or a language with a country, such as de or en-GB"):
+    with pytest.raises(
+        NorthstarError,
+        match="'klingon' is no locale; give a language, or a language with a country, such as de or en-GB",
+    ):
         parse_locale("klingon")

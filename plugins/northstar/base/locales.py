@@ -14,7 +14,6 @@ from northstar.base.errors import NorthstarError
 
 if TYPE_CHECKING:
     from babel import Locale
-    from babel.numbers import NumberPattern
 
 _LOCALE: ContextVar["Locale | None"] = ContextVar("locale", default=None)
 # languages of a browser that are looked at
@@ -70,14 +69,21 @@ def locale_name() -> str:
 
 
 def write_number(text: str) -> str:
-    """A number that Python wrote (-1234.50) with the locale's separators and as many digits."""
-    locale, sign = _LOCALE.get(), "+" if text.startswith("+") else ""
+    """A number that Python wrote (-1234.50) with the locale's separators and the same digits, of which Babel would keep 28."""
+    whole, point, fraction = text.lstrip("+-").partition(".")
+    if not whole.isdigit():
+        return text
+    locale, sign = _LOCALE.get(), text[:1].strip("0123456789")
     if locale is None:
-        whole, point, fraction = text.lstrip("+-").partition(".")
-        if not whole.isdigit():
-            return text
-        return f"{'-' if text.startswith('-') else sign}{int(whole):,}{point}{fraction}"
-    return sign + _pattern(locale, len(text.partition(".")[2])).apply(text.lstrip("+"), locale)
+        return f"{sign}{int(whole):,}{point}{fraction}"
+    symbols = locale.number_symbols["latn"]
+    last, others = _grouping(locale)
+    groups, rest = [whole[-last:]], whole[:-last]
+    while rest:
+        groups.insert(0, rest[-others:])
+        rest = rest[:-others]
+    sign = symbols["minusSign"] if sign == "-" else sign
+    return sign + symbols["group"].join(groups) + (symbols["decimal"] + fraction if point else "")
 
 
 def separators() -> str | None:
@@ -115,10 +121,8 @@ def _write(day: date, skeleton: str, house: str) -> str:
     return text
 
 
-@lru_cache(maxsize=512)
-def _pattern(locale: "Locale", digits: int) -> "NumberPattern":
-    from babel.numbers import parse_pattern
-
-    # the locale's own grouping, which is not always by three
-    whole = locale.decimal_formats[None].pattern.split(";")[0].partition(".")[0]
-    return parse_pattern(whole + ("." + "0" * digits if digits else ""))
+@lru_cache(maxsize=256)
+def _grouping(locale: "Locale") -> tuple[int, int]:
+    """How many digits stand in the last group before the point, and in the others."""
+    last, others = locale.decimal_formats[None].grouping
+    return last, others

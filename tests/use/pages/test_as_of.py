@@ -95,7 +95,7 @@ def test_the_panel_of_an_earlier_number_says_what_it_can(browser):
     # its links stay there, and one leads to now
     links = re.findall(r'href="(/[^"]*)"', then)
     assert {link for link in links if "as_of=1" not in link} == {
-        "/assets/northstar.css", "/why/mrr?grain=month&amp;application=all&amp;period=2026-02-01"
+        "/assets/northstar.css", "/assets/northstar_print.css", "/why/mrr?grain=month&amp;application=all&amp;period=2026-02-01"
     }  # fmt: skip
     rows = browser.get("/why/mrr/rows?grain=month&period=2026-02-01&as_of=1").text
     assert "The landed rows behind a number are shown for the newest version only" in rows and "As of now" in rows

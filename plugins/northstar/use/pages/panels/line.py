@@ -77,7 +77,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure, summaries = go.Figure(), []
     for colour, (whole, points) in zip(COLOURS, _lines(frame, metrics, room or LINES), strict=False):
         # the legend has a short name; what is pointed at, and the words, have the whole one
-        name = cut_name(whole)
+        name = cut_name(whole) if points.iloc[0]["segment_value"] else whole
         is_over = points["is_complete"].astype(bool)
         complete, open_ = points[is_over], points[~is_over]
         open_ = open_[[_has_begun(marts, p, catalogue) for p in open_.to_dict("records")]] if len(open_) else open_
