@@ -76,12 +76,13 @@ def write_number(text: str) -> str:
     locale, sign = _LOCALE.get(), text[:1].strip("0123456789")
     if locale is None:
         return f"{sign}{int(whole):,}{point}{fraction}"
-    symbols = locale.number_symbols["latn"]
+    symbols: dict[str, str] = dict(locale.number_symbols["latn"])
     last, others = _grouping(locale)
     groups, rest = [whole[-last:]], whole[:-last]
     while rest:
         groups.insert(0, rest[-others:])
         rest = rest[:-others]
+    sign = symbols["minusSign"] if sign == "-" else sign
     sign = symbols["minusSign"] if sign == "-" else sign
     return sign + symbols["group"].join(groups) + (symbols["decimal"] + fraction if point else "")
 

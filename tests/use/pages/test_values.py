@@ -80,7 +80,9 @@ def test_a_long_name_is_cut_in_its_middle_and_whole_where_it_is_pointed_at(marts
     figure = line.draw(marts, MRR, "all", "month", 12, "country")
     for trace in figure.data:
         if trace.showlegend is not False:
-            assert len(trace.name) < 40 and LONG in trace.hovertemplate and "<b>" not in trace.hovertemplate
+            assert (
+                len(unescape(trace.name)) == NAME and LONG in trace.hovertemplate and "<b>" not in trace.hovertemplate
+            )
     assert LONG in figure.layout.meta
 
 
@@ -93,7 +95,7 @@ def test_budgets_of_many_applications_show_those_of_which_least_is_left(marts, m
     figure = budgets.draw(marts, panel, "all", "month", 12, "")
     assert len(figure.data[0].x) == 4 and max(figure.data[0].x) <= 4 / len(every)
     assert f"the 4 smallest of {len(many)}" in figure.layout.meta
-    assert all(len(text) < 70 for text in figure.layout.yaxis.ticktext) and not any("<i>" in t for t in figure.data[0].text)  # fmt: skip
+    assert all(len(unescape(text)) < 80 for text in figure.layout.yaxis.ticktext) and not any("<i>" in t for t in figure.data[0].text)  # fmt: skip
 
 
 def test_what_was_drawn_for_one_locale_is_not_shown_to_another(marts):
