@@ -22,6 +22,7 @@ from benchmarks.data import END, events, write_events, write_rest
 from benchmarks.faults import faults
 from benchmarks.floor import floor
 from benchmarks.growth import growth
+from benchmarks.large import large
 from benchmarks.load import load
 from benchmarks.pages import pages
 from benchmarks.series import series
@@ -301,7 +302,7 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, floor, builds, growth, values, series, orchestration, readers, load, answers, pages, faults), or all.
+    """Run what is named on the command line (landing, floor, builds, growth, values, series, orchestration, readers, load, answers, pages, large, faults), or all.
 
     `spark` runs by its name only, after `make setup-spark`, with millions of events as further words: `python -m benchmarks spark 10 50 200`.
     """
@@ -317,6 +318,7 @@ def main() -> int:
         "load",
         "answers",
         "pages",
+        "large",
         "faults",
     ]
     work = Path(tempfile.mkdtemp(prefix="northstar-bench-"))
@@ -347,6 +349,8 @@ def main() -> int:
             answers(work, SCALE, RESULTS)
         if "pages" in wanted:
             pages(work, SCALE, RESULTS)
+        if "large" in wanted:
+            large(work, SCALE, RESULTS)
         if "spark" in wanted:
             spark(work, [float(word) for word in wanted if word[0].isdigit()], RESULTS)
         if "faults" in wanted:

@@ -6,6 +6,8 @@ import statistics
 import subprocess
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,9 +40,8 @@ WATCH = """() => {
 
 def pages(work: Path, scale: float, results: list) -> None:
     """A home with three years of history (or the one that BENCH_PAGES_HOME names); its pages opened and filtered, the slowest median counts."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    chromium = find_chromium()
     if chromium is None:
-        print("pages: no chromium on this machine (apt-get install chromium)", flush=True)
         return
     given = os.environ.get("BENCH_PAGES_HOME")
     settings = load_settings(given or work / "pages")
@@ -50,19 +51,42 @@ def pages(work: Path, scale: float, results: list) -> None:
         bootstrap(settings)
         simulate(work / "pages-source", months=MONTHS, accounts=max(50, int(ACCOUNTS * scale)))
         job.run(settings, "nightly", END, str(work / "pages-source"), _silent)
+    with serving(settings):
+        found = measure(settings, chromium, ("web", "tutoring", "coaching"))
+    tell(found, results, "a page")
+    if not given:
+        results.append(telling(work, settings))
+        embedded.stop(settings)
+
+
+def find_chromium() -> str | None:
+    """The browser; None, and a line that says so, where there is none."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        print("pages: no chromium on this machine (apt-get install chromium)", flush=True)
+    return chromium
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[None]:
+    """The pages of a home, served meanwhile."""
     server = subprocess.Popen(serve.command(settings), env=serve.environment(settings), cwd=settings.home,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         while not serve.is_answering(settings):
             time.sleep(0.2)
-        found = _measure(settings, chromium)
+        yield
     finally:
         server.terminate()
         server.wait()
+
+
+def tell(found: tuple[dict[str, float], ...], results: list, page: str) -> None:
+    """Note the figures of `measure`, and print them. page: what the pages are called."""
     goals = (
-        ("a page opens", OPEN_SECONDS),
-        ("a filter answers", FILTER_SECONDS),
-        ("all charts are drawn anew after a filter", None),
+        (f"{page} opens", OPEN_SECONDS),
+        (f"a filter of {page} answers", FILTER_SECONDS),
+        (f"all charts of {page} are drawn anew after a filter", None),
     )
     for (what, goal), times in zip(goals, found, strict=True):
         slowest = max(times, key=times.get)
@@ -74,13 +98,15 @@ def pages(work: Path, scale: float, results: list) -> None:
             + (f"   goal {goal}" if goal else ""),
             flush=True,
         )
-    if not given:
-        results.append(telling(work, settings))
-        embedded.stop(settings)
 
 
-def _measure(settings: Settings, chromium: str) -> tuple[dict[str, float], ...]:
-    """Median seconds by page: from navigating to the last chart, from choosing an application to the first chart drawn anew, and to the last."""
+def measure(
+    settings: Settings, chromium: str, applications: Sequence[str], chosen: dict[str, str] | None = None
+) -> tuple[dict[str, float], ...]:
+    """Median seconds by page: from navigating to the last chart, from choosing an application to the first chart drawn anew, and to the last.
+
+    applications: what is chosen in turn. chosen: {title of a page: what its address chooses}; those pages only.
+    """
     from playwright.sync_api import sync_playwright
 
     paths = {p["title"]: "/" if p["title"] == "Executive" else f"/{p['title'].lower().replace(' ', '-')}" for p in read_pages()}  # fmt: skip
@@ -92,16 +118,18 @@ def _measure(settings: Settings, chromium: str) -> tuple[dict[str, float], ...]:
         page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
         page.goto(serve.link(settings))
         for title, path in paths.items():
+            if chosen is not None and title not in chosen:
+                continue
             slug = path.strip("/") or "executive"
             times = []
             for _ in range(TRIALS + 1):
-                page.goto(serve.url(settings) + path)
+                page.goto(serve.url(settings) + path + (chosen or {}).get(title, ""))
                 times.append(page.wait_for_function(DRAWN, polling="raf", timeout=60_000).json_value() / 1000)
             # the first one warms the marts
             opened[title] = statistics.median(times[1:])
             answers = []
             page.evaluate(WATCH)
-            for option in ("web", "tutoring", "coaching", "web", "tutoring", "coaching"):
+            for option in (*applications, *applications):
                 page.locator(f"#{slug}-application .dash-dropdown").first.click()
                 choice = page.locator("div.dash-dropdown-content [role=option]").get_by_text(option, exact=True).first
                 choice.wait_for()

@@ -44,6 +44,11 @@ from tests.support import empty, query_as, silent
             "is not a check: did you mean 'tickets_belong_to_known_accounts'[?] known are account_",
         ),
         ("operations", "errors: all", "errors: give names of checks"),
+        (
+            "operations",
+            "locale: klingon",
+            "locale: 'klingon' is no locale; give a language, or a language with a country",
+        ),
         ("operations", "wide_engine: duckdb", "line 1, wide_engine: give postgres or spark"),
         ("operations", "wide_engine: spark", "wide_engine: spark reads the lake: give `lake` a directory as well"),
         (

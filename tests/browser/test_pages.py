@@ -663,3 +663,28 @@ def test_a_mark_on_a_chart_opens_what_happened_and_takes_a_note(chromium, pages,
         finally:
             for note in list_notes(built):
                 delete_note(built, note["mark_id"])
+
+
+def test_a_first_visit_is_told_what_can_be_asked_once_and_paper_has_the_whole_page(chromium, pages):
+    with opened(chromium, pages, DESK) as page:
+        hints = page.locator("#northstar-hints")
+        assert hints.locator("li").count() == 3 and obstacles(page) == []
+        on_screen = page.evaluate("() => document.documentElement.scrollHeight")
+        page.emulate_media(media="print")
+        # what scrolls on a screen is whole, and what is for a hand is left out
+        assert page.evaluate("() => document.documentElement.scrollHeight") > 2 * on_screen
+        for left_out in ("#northstar-hints", "#left-side", ".northstar-as-of", ".northstar-take"):
+            assert page.locator(left_out).first.is_hidden(), left_out
+        page.emulate_media(media="screen")
+        hints.get_by_role("button").focus()
+        page.keyboard.press("Escape")
+        assert hints.count() == 0 and page.evaluate("() => document.activeElement.id") == "page-title"
+        go(page, pages + "/revenue")
+        assert hints.count() == 0
+        # a theme that was chosen is that of the other pages too, and of the next visit
+        darken(page)
+        page.goto(pages + "/customers")
+        assert page.evaluate("() => document.documentElement.getAttribute('data-bs-theme')") == "dark"
+        assert obstacles(page) == []
+        go(page, pages)
+        assert page.evaluate("() => document.documentElement.getAttribute('data-bs-theme')") == "dark"

@@ -1,8 +1,13 @@
-"""Numbers with their units, for people: on the pages, in reports and alerts, and on the command line."""
+"""Numbers with their units, for people: on the pages, in reports and alerts, and on the command line.
+
+Their separators are those of the locale that is written in (northstar.base.locales). The code of a currency stands behind its amount in each locale,
+as units do: signs such as $ are those of several currencies.
+"""
 
 from decimal import Decimal
 from typing import TypeVar
 
+from northstar.base.locales import write_number
 from northstar.contract.codes import minor_digits
 
 # a value and the one before it have the same type
@@ -34,12 +39,17 @@ def format_value(value: float | Decimal | None, unit: str, currency: str = "") -
         return "-"
     if unit == "money":
         return f"{format_amount(value, currency)} {currency}".rstrip()
-    return f"{value:,.{DIGITS.get(unit, 2)}f}{SUFFIXES.get(unit, '')}"
+    return f"{write_number(f'{value:.{DIGITS.get(unit, 2)}f}')}{SUFFIXES.get(unit, '')}"
 
 
 def format_amount(value: float | Decimal, currency: str) -> str:
     """An amount of money with the digits of its currency, where that stands beside it already."""
-    return f"{value:,.{minor_digits(currency)}f}"
+    return write_number(f"{value:.{minor_digits(currency)}f}")
+
+
+def format_count(count: int) -> str:
+    """How many there are of something."""
+    return write_number(str(count))
 
 
 def compute_change(value: Number | None, previous: Number | None, unit: str) -> float | None:
@@ -56,4 +66,4 @@ def format_change(value: Number | None, previous: Number | None, unit: str) -> s
     difference = compute_change(value, previous, unit)
     if difference is None:
         return ""
-    return f"{difference:+,.1f} {'points' if unit == 'percent' else '%'}"
+    return f"{write_number(f'{difference:+.1f}')} {'points' if unit == 'percent' else '%'}"

@@ -24,6 +24,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.base.freshness import ALL, Freshness
 from northstar.base.readers import Readers
+from northstar.base.locales import parse_locale
 from northstar.contract import entities
 from northstar.contract.codes import CODES, minor_digits
 
@@ -278,6 +279,8 @@ class Operations(Section):
     )
     # by when marts are published and sources land (northstar.base.freshness)
     freshness: Freshness = Field(Freshness(), description="give promises: {marts: ..., sources: ...}")
+    # how reports write numbers and dates, and the pages for a browser that asks for no language; None: 1,234.5 and 12 Mar 2026
+    locale: str | None = Field(None, description="give a language, or a language with a country, such as de or en-GB")
     # host:port of a StatsD server, and the address of an OpenLineage server, to which Airflow reports
     statsd: str | None = None
     openlineage: str | None = None
@@ -304,6 +307,16 @@ class Operations(Section):
         for name in days_by_entity.keys() - entities().keys():
             raise ValueError(f"{DAYS_ADVICE}, by entity of the contract, such as {{events: 400}}; {name!r} is not one")
         return days_by_entity
+
+    @field_validator("locale")
+    @classmethod
+    def _check_locale(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                parse_locale(name)
+            except NorthstarError as exc:
+                raise ValueError(str(exc)) from exc
+        return name
 
     @field_validator("errors")
     @classmethod

@@ -39,6 +39,19 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 # a run publishes what was known at most so long before, unless it was asked for an earlier time
 EARLIER = timedelta(hours=2, minutes=30)
 Result = TypeVar("Result")
+# the series that are asked for, and which of their segments' values are the largest in the newest complete period
+ASKED = "unnest(%(metrics)s::text[], %(grains)s::text[], %(segments)s::text[]) with ordinality as a (metric_id, grain, segment, place)"
+LARGEST = (
+    f"with asked as (select * from {ASKED}), newest as (select a.place, max(v.period_start) as period_start from asked as a join metric_values as v "
+    "on v.metric_id = a.metric_id and v.grain = a.grain and v.segment = '' and v.application = %(application)s and v.is_complete group by a.place), "
+    "series as (select distinct a.place, a.metric_id, a.grain, a.segment, s.segment_value from asked as a "
+    "join metric_series as s on s.metric_id = a.metric_id and s.grain = a.grain and s.segment = a.segment and s.application = %(application)s), "
+    "ranked as (select s.place, s.segment_value, row_number() over (partition by s.place order by v.value desc nulls last, s.segment_value) as rank, "
+    "count(*) over (partition by s.place) as among from series as s left join newest as n using (place) "
+    "left join metric_values as v on v.metric_id = s.metric_id and v.grain = s.grain and v.application = %(application)s and v.segment = s.segment "
+    "and v.segment_value = s.segment_value and v.period_start = n.period_start) "
+    "select * from ranked where rank <= %(largest)s order by place, rank"
+)
 
 
 @dataclass(frozen=True)
@@ -312,10 +325,19 @@ class Marts:
         moment: datetime = (pd.Timestamp(self.as_of()) - pd.DateOffset(months=months)).to_pydatetime()
         return moment
 
-    def series(self, metrics: list[str], application: str, grain: str, months: int, segment: str = "") -> pd.DataFrame:
-        """Values over time: metric_id, grain, period_start, segment_value, numerator, denominator, value, is_complete, null_reason.
+    def series(
+        self,
+        metrics: list[str],
+        application: str,
+        grain: str,
+        months: int,
+        segment: str = "",
+        largest: int | None = None,
+    ) -> pd.DataFrame:
+        """Values over time: metric_id, grain, period_start, segment_value, numerator, denominator, value, is_complete, null_reason, among.
 
         Each metric in `grain`, or in the next one that it has; by the values of `segment` where it has that, else in total.
+        largest: so many values of the segment only, those that are the largest in the newest complete period; among: of how many.
         """
         catalogue, requested_series = self.catalogue(), []
         for metric in metrics:
@@ -327,14 +349,26 @@ class Marts:
                         segment if segment in catalogue[metric]["segments"] else "",
                     )
                 )
+        asked = {
+            "metrics": [a[0] for a in requested_series], "grains": [a[1] for a in requested_series], "segments": [a[2] for a in requested_series],
+            "application": application,
+        }  # fmt: skip
+        # which values are drawn is decided first: of all of them there may be more than a page can hold
+        values = self.frame(LARGEST, **asked, largest=largest) if largest else None
+        columns = "v.metric_id, v.grain, v.period_start, v.segment_value, v.numerator, v.denominator, v.value, v.is_complete, v.null_reason"
+        if values is None:
+            return self.frame(
+                f"select {columns} from {ASKED} join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain and v.segment = a.segment "
+                "where v.application = %(application)s and v.period_start >= %(since)s order by a.place, v.segment_value, v.period_start",
+                **asked, since=self.since(months),
+            )  # fmt: skip
         return self.frame(
-            "select v.metric_id, v.grain, v.period_start, v.segment_value, v.numerator, v.denominator, v.value, v.is_complete, v.null_reason "
-            "from unnest(%(metrics)s::text[], %(grains)s::text[], %(segments)s::text[]) with ordinality as a (metric_id, grain, segment, place) "
-            "join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain and v.segment = a.segment "
-            "where v.application = %(application)s and v.period_start >= %(since)s "
-            "order by a.place, v.segment_value, v.period_start",
-            metrics=[a[0] for a in requested_series], grains=[a[1] for a in requested_series], segments=[a[2] for a in requested_series], application=application,
-            since=self.since(months),
+            f"select {columns}, c.among from unnest(%(places)s::bigint[], %(values)s::text[], %(among)s::bigint[]) as c (place, segment_value, among) "
+            f"join {ASKED} using (place) "
+            "join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain and v.segment = a.segment and v.segment_value = c.segment_value "
+            "where v.application = %(application)s and v.period_start >= %(since)s order by a.place, v.segment_value, v.period_start",
+            **asked, since=self.since(months), **({"places": list(values["place"]), "values": list(values["segment_value"]), "among": list(values["among"])}
+            if len(values) else {"places": [], "values": [], "among": []}),
         )  # fmt: skip
 
     def newest(self, metrics: list[str], application: str, grain: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from northstar.base.clock import Calendar, show_utc
+from northstar.base.locales import write_day, write_day_of_year, write_month
 from northstar.warehouse.rows import Row
 
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
@@ -41,7 +42,6 @@ NULL_REASONS = {
     "no_ltv": "the lifetime value that it is divided by has no value",
     "period_open": "its period is not over",
 }
-PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y"}
 
 
 def period(moment: date, grain: str, calendar: Calendar) -> str:
@@ -51,7 +51,11 @@ def period(moment: date, grain: str, calendar: Calendar) -> str:
         return f"Q{calendar.fiscal_quarter(moment)} {year}"
     if grain == "year":
         return year
-    return f"{moment:{PERIOD[grain]}}"
+    if grain == "month":
+        return write_month(moment)
+    if grain == "hour":
+        return f"{write_day_of_year(moment)} {moment:%H:00}"
+    return f"week of {write_day(moment)}" if grain == "week" else write_day(moment)
 
 
 def title_of(metric: str) -> str:

@@ -9,6 +9,7 @@ from northstar.use.marts import Marts
 from northstar.use.pages import app
 from northstar.use.pages.as_of import HEADER, VersionedDropdown, obey_as_of, past_words, shown_marts
 from northstar.use.pages.contents import read_pages
+from northstar.use.pages.customers import add_customers
 from northstar.use.pages.links import path_as_of
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.why import add_why
@@ -43,6 +44,7 @@ def browser(newest):
     server = Flask("pages")
     obey_as_of(server, lambda: newest)
     add_why(server, lambda: shown_marts(newest))
+    add_customers(server, lambda: shown_marts(newest), ["Executive"])
     for path in ("/", "/revenue", "/assets/northstar.css"):
         server.add_url_rule(path, path, lambda: str(shown_marts(newest).published().version))
     return server.test_client()
@@ -93,7 +95,7 @@ def test_the_panel_of_an_earlier_number_says_what_it_can(browser):
     # its links stay there, and one leads to now
     links = re.findall(r'href="(/[^"]*)"', then)
     assert {link for link in links if "as_of=1" not in link} == {
-        "/assets/northstar.css", "/why/mrr?grain=month&amp;application=all&amp;period=2026-02-01"
+        "/assets/northstar.css", "/assets/northstar_print.css", "/why/mrr?grain=month&amp;application=all&amp;period=2026-02-01"
     }  # fmt: skip
     rows = browser.get("/why/mrr/rows?grain=month&period=2026-02-01&as_of=1").text
     assert "The landed rows behind a number are shown for the newest version only" in rows and "As of now" in rows
@@ -147,3 +149,18 @@ def test_the_banner_names_the_version_its_time_and_the_way_back(newest):
         and path_as_of("/x", 3) == "/x?as_of=3"
         and path_as_of("/x", None) == "/x"
     )
+
+
+def test_the_pages_of_customers_are_those_of_the_version_and_so_are_their_links(browser, newest):
+    for version in (1, 2):
+        text = browser.get(f"/customers?as_of={version}&status=paying").text
+        assert f"As known at version {version}, published" in text and 'class="northstar-now"' in text
+        # the filter, sorting, customers, other pages
+        assert f'<input type="hidden" name="as_of" value="{version}">' in text
+        inner = [path for path in re.findall(r'href="(/[^"]*)"', text) if not path.startswith("/assets/")]
+        assert len(inner) > 10 and all(f"as_of={version}" in path for path in inner)
+        customer = next(path for path in inner if path.startswith("/customers/"))
+        assert f"As known at version {version}" in browser.get(customer.replace("&amp;", "&")).text
+        assert f"As known at version {version}" in browser.get(f"/customers/nobody?as_of={version}").text
+    now = browser.get("/customers").text
+    assert "Version 2, published" in now and "As known at" not in now and "as_of=" not in now

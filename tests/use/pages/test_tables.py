@@ -10,7 +10,7 @@ from northstar.use.marts import Marts
 from northstar.use.pages import tables
 from northstar.use.pages.choices import Choice
 from northstar.use.pages.contents import pages_of
-from northstar.use.pages.links import slug
+from northstar.use.pages.links import page_path, slug
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.tables import OTHERS, read_table
 from tests.support import select
@@ -66,6 +66,9 @@ def test_a_table_has_the_published_numbers_and_names_what_was_chosen(marts):
         "3 months",
         "country",
     )
+    # it leads back to what was known when the file was made
+    chosen = {"metric": "mrr", "application": "web", "period": 3, "grain": "week", "segment": "country"}
+    assert about["Address"] == page_path("Metrics", **chosen) + "&as_of=1"
     assert table.title == "MRR, history" and "recurring" in about["mrr"].lower()
     assert table.file_name == "northstar_metrics_MRR--history_v1".replace("MRR", "mrr")
 

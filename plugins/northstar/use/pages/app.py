@@ -19,7 +19,8 @@ from vizro.managers import data_manager
 from vizro.models.types import capture
 
 from northstar.base.clock import GRAINS
-from northstar.base.formats import format_value
+from northstar.base.formats import format_count, format_value
+from northstar.base.locales import locale_name
 from northstar.base.settings import load_settings
 from northstar.build.lineage import Lineage
 from northstar.use.alerts.rules import unit_of
@@ -34,6 +35,7 @@ from northstar.use.pages.customers import add_customers
 from northstar.use.pages.describe import banner, description, made_of, rules
 from northstar.use.pages.downloads import add_downloads
 from northstar.use.pages.links import page_path, slug
+from northstar.use.pages.locales import obey_locale
 from northstar.use.pages.manual import add_manual
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import (
@@ -48,6 +50,7 @@ from northstar.use.pages.panels.drawing import (
 from northstar.use.pages.readings import read_newest_values, read_restatements, read_targets
 from northstar.use.pages.search import add_search
 from northstar.use.pages.subscribing import add_subscribing
+from northstar.use.pages.values import add_values
 from northstar.use.pages.why import add_why
 from northstar.use.why.background import Place
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
@@ -55,6 +58,10 @@ from northstar.warehouse.rows import Row
 
 ASSETS = Path(__file__).with_name("assets")
 BROKEN = "this panel could not be drawn; the log of the pages says why"
+# a table of more rows has a field to search them
+FEW = 12
+# the columns that have names from sources, and the characters of one that is not cut
+NAMED, LONG = ("application", "segment", "of", "metric", "alert", "contributes most", "of the same cause"), 24
 LOG = logging.getLogger(__name__)
 # Vizro needs the name of a frame for each figure; ours read the marts instead
 NO_FRAME = "none"
@@ -184,7 +191,7 @@ def catalogue_table(data_frame: pd.DataFrame, application: str = "all") -> html.
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
     return painter().marts.remember(
-        ("catalogue of", application), lambda: _catalogue_table(painter().marts, application)
+        ("catalogue of", locale_name(), application), lambda: _catalogue_table(painter().marts, application)
     )
 
 
@@ -225,7 +232,8 @@ def targets_table(data_frame: pd.DataFrame, dashboard: str, application: str = "
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
     return painter().marts.remember(
-        ("targets of", dashboard, application), lambda: _targets_table(painter().marts, dashboard, application)
+        ("targets of", locale_name(), dashboard, application),
+        lambda: _targets_table(painter().marts, dashboard, application),
     )
 
 
@@ -328,15 +336,15 @@ def _draw_or_explain(panel: Panel, application: str, grain: str, months: int, se
 
 
 def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.Div:
-    """A table that can be scrolled by keyboard; its first column is the header of each row."""
+    """A table that can be scrolled by keyboard, and searched where it is long; its first column is the header of each row."""
     if not rows:
         return html.Div(empty, className="northstar-empty")
     body = [
         html.Tr(
             [
-                html.Th(row[names[0]], scope="row"),
+                html.Th(_cut(names[0], row[names[0]]), scope="row"),
                 *(
-                    html.Td(row[name], className=f"northstar-is-{row[name] if name == 'zone' else name}")
+                    html.Td(_cut(name, row[name]), className=f"northstar-is-{row[name] if name == 'zone' else name}")
                     for name in names[1:]
                 ),
             ]
@@ -344,13 +352,24 @@ def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.
         for row in rows
     ]
     head = html.Thead(html.Tr([html.Th(name.capitalize(), scope="col") for name in names]))
-    return html.Div(
+    table = html.Div(
         html.Table([head, html.Tbody(body)], className="northstar-table"),
         className="northstar-scroll",
         tabIndex="0",
         role="region",
         **attribute("aria-label", caption),
     )
+    if len(rows) <= FEW:
+        return table
+    field = dcc.Input(type="search", placeholder=f"Search these {format_count(len(rows))} rows", autoComplete="off")
+    return html.Div([html.Label([f"Search {caption}", field], className="northstar-search-label"), table])
+
+
+def _cut(name: str, shown: object) -> object:
+    """A cell that names something: a long name is cut where it is shown, and whole where it is pointed at."""
+    if name not in NAMED or not isinstance(shown, str) or len(shown) <= LONG:
+        return shown
+    return html.Span(shown, title=shown, className="northstar-name")
 
 
 def _page(page: PageContent) -> vm.Page:
@@ -569,8 +588,10 @@ def __getattr__(name: str) -> Any:
         door.require_key(server, settings)
         door.limit_requests(server, lambda: dash.callback_map)
         door.add_headers(server, dash.csp_hashes)
+        obey_locale(server, settings.operations.locale)
         obey_as_of(server, newest_marts)
         add_why(server, lambda: painter().marts)
+        add_values(server, lambda: painter().marts)
         add_downloads(server, lambda: painter().marts)
         add_search(server, lambda: painter().marts)
         add_manual(server, settings.root)

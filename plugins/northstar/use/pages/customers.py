@@ -9,7 +9,8 @@ from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import format_amount, format_value
+from northstar.base.formats import format_amount, format_count, format_value
+from northstar.base.locales import write_month, write_number
 from northstar.contract.codes import minor_digits
 from northstar.use.customers import (
     CHOICES,
@@ -60,32 +61,36 @@ class Drawing(TypedDict):
 def add_customers(server: Flask, marts: Callable[[], Marts], pages: Sequence[str]) -> None:
     """Let the server show customers. marts: gives what is read; pages: the titles of the other pages, for the links above."""
 
+    def answer(show: Callable[[], str]) -> ResponseReturnValue:
+        try:
+            return Response(show(), 200, HTML)
+        except NorthstarError as exc:
+            page = TEMPLATES.get_template("customers_nothing.html")
+            return Response(page.render(message=str(exc), **_frame(marts(), pages)), 404, HTML)
+
     def table() -> ResponseReturnValue:
         def show() -> str:
             search = read_search(dict(request.args.items()))
             return marts().steadily(lambda: show_table(marts(), search, find_customers(marts(), search), pages))
 
-        return _answer(show, pages)
+        return answer(show)
 
     def one(account_id: str) -> ResponseReturnValue:
-        return _answer(
-            lambda: marts().steadily(lambda: show_customer(marts(), find_customer(marts(), account_id), pages)), pages
+        return answer(
+            lambda: marts().steadily(lambda: show_customer(marts(), find_customer(marts(), account_id), pages))
         )
 
     server.add_url_rule("/customers", "customers", table)
     server.add_url_rule("/customers/<path:account_id>", "customer", one)
 
 
-def _answer(show: Callable[[], str], pages: Sequence[str]) -> ResponseReturnValue:
-    try:
-        return Response(show(), 200, HTML)
-    except NorthstarError as exc:
-        text = TEMPLATES.get_template("customers_nothing.html").render(message=str(exc), pages=_links(pages))
-        return Response(text, 404, HTML)
-
-
-def _links(pages: Sequence[str]) -> list[tuple[str, str]]:
-    return [(title, page_path(title)) for title in pages]
+def _frame(marts: Marts, pages: Sequence[str]) -> dict[str, object]:
+    """What stands around each of the pages: links to the others, and the version that is shown. version: an earlier one; None for the newest."""
+    return {
+        "pages": [(title, page_path(title)) for title in pages], "version": marts.past_version, "published": marts.published(),
+        # the address without a version is that of now
+        "now_path": "?",
+    }  # fmt: skip
 
 
 def show_table(marts: Marts, search: Search, found: Found, pages: Sequence[str]) -> str:
@@ -99,9 +104,9 @@ def show_table(marts: Marts, search: Search, found: Found, pages: Sequence[str])
     ]  # fmt: skip
     first = (found.number - 1) * PAGE_ROWS
     return TEMPLATES.get_template("customers.html").render(
-        pages=_links(pages), search=search, found=found, columns=columns, rows=[_row(marts, row) for row in found.rows],
+        **_frame(marts, pages), search=search, found=found, columns=columns, rows=[_row(marts, row) for row in found.rows],
         choices=[(TITLES[name], name, choices(marts)[name]) for name in CHOICES], certificate=certificate_of(marts), currency=marts.currency,
-        shown=f"{first + 1:,} to {first + len(found.rows):,} of {found.count:,} customers" if found.rows else "no customer fits",
+        shown=f"{format_count(first + 1)} to {format_count(first + len(found.rows))} of {format_count(found.count)} customers" if found.rows else "no customer fits",
         before=search.address(page=found.number - 1) if found.number > 1 else "",
         after=search.address(page=found.number + 1) if found.number < found.pages else "",
         all_path="/customers",
@@ -125,7 +130,7 @@ def show_customer(marts: Marts, customer: Customer, pages: Sequence[str]) -> str
     standing, currency = customer.standing, marts.currency
     shown = [_movement(movement, currency) for movement in reversed(customer.movements)]
     return TEMPLATES.get_template("customer.html").render(
-        pages=_links(pages), standing=standing, account=standing["account_id"], certificate=certificate_of(marts), currency=currency,
+        **_frame(marts, pages), standing=standing, account=standing["account_id"], certificate=certificate_of(marts), currency=currency,
         mrr=format_value(standing["mrr"], "money", currency), health=(standing["health"] or "").replace("_", " "), zone=HEALTH.get(standing["health"] or "", "unknown"),
         facts=_facts(standing), drawing=_draw(marts, customer.movements), movements=shown[:LISTED], movement_count=len(shown),
         transfers=customer.transfers, tables=_tables(marts, customer), cohorts=[_cohort(row) for row in customer.cohorts],
@@ -193,7 +198,7 @@ def _tables(marts: Marts, customer: Customer) -> list[dict[str, object]]:
             _span(r["resolution_hours"] and r["resolution_hours"] * 60) or f"open for {_span(Decimal((as_of - r['created_at']).total_seconds()) / 60)}" * r["is_open"],
             _span(r["resolution_business_hours"] and r["resolution_business_hours"] * 60), str(r["reopenings"] or "")]),
         "months": ("Usage", ["Month", "Application", "Sessions", "Minutes", "Events", "Tools used"], lambda r: [
-            f"{r['month']:%b %Y}", r["application"], f"{r['sessions']:,}", f"{r['minutes'] or 0:,.0f}", f"{r['events']:,}", f"{r['tool_invocations'] or 0:,}"]),
+            write_month(r["month"]), r["application"], format_count(r["sessions"]), write_number(f"{r['minutes'] or 0:.0f}"), format_count(r["events"]), format_count(r["tool_invocations"] or 0)]),
         "bookings": ("Bookings", ["Requested", "Booking", "Student", "Tutor", "Confirmed", "Completed", "Cancelled", "Price"], lambda r: [
             _text(r["requested_at"]), r["booking_id"], r["student_id"] or "", r["tutor_id"] or "", _text(r["confirmed_at"]), _text(r["completed_at"]),
             _text(r["cancelled_at"]), _minor(r["price_minor"], r["currency"])]),
@@ -201,7 +206,7 @@ def _tables(marts: Marts, customer: Customer) -> list[dict[str, object]]:
     return [
         {
             "title": title, "id": name, "names": names, "cells": [cells(row) for row in customer.lists[name]],
-            "shown": f"the newest {len(customer.lists[name])} of {customer.counts[name]:,}" if customer.counts[name] > LISTED else "",
+            "shown": f"the newest {len(customer.lists[name])} of {format_count(customer.counts[name])}" if customer.counts[name] > LISTED else "",
         }
         for name, (title, names, cells) in makers.items()
         if customer.lists[name]
@@ -211,13 +216,13 @@ def _tables(marts: Marts, customer: Customer) -> list[dict[str, object]]:
 def _cohort(row: Row) -> dict[str, str]:
     words = {"activity": "registered", "paying": "had their first MRR"}[row["cohort_kind"]]
     retained = (
-        f"{row['retention_percent']:.1f} % of them were {'active' if row['cohort_kind'] == 'activity' else 'paying'} in their month {row['months_since']}"
+        f"{format_value(row['retention_percent'], 'percent')} of them were {'active' if row['cohort_kind'] == 'activity' else 'paying'} in their month {row['months_since']}"
         if row["retention_percent"] is not None else "how many stayed is not known or withheld"
     )  # fmt: skip
-    size = "" if row["cohort_size"] is None else f"{row['cohort_size']:,} "
+    size = "" if row["cohort_size"] is None else f"{format_count(row['cohort_size'])} "
     return {
         "path": rows_path("cohort_retention", cohort_kind=row["cohort_kind"], application=row["application"], cohort_month=row["cohort_month"]),
-        "words": f"{size}that {words} in {row['cohort_month']:%B %Y}", "retained": retained,
+        "words": f"{size}that {words} in {write_month(row['cohort_month'])}", "retained": retained,
     }  # fmt: skip
 
 
@@ -239,7 +244,11 @@ def _span(minutes: Decimal | None) -> str:
         return ""
     if minutes < 120:
         return f"{minutes:.0f} min"
-    return f"{minutes / 60:.1f} h" if minutes < 2880 else f"{minutes / 1440:.1f} days"
+    return (
+        f"{write_number(f'{minutes / 60:.1f}')} h"
+        if minutes < 2880
+        else f"{write_number(f'{minutes / 1440:.1f}')} days"
+    )
 
 
 def _text(value: object) -> str:

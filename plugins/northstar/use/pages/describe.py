@@ -7,7 +7,7 @@ import pandas as pd
 from dash import dcc, html
 
 from northstar.base.clock import Calendar, show_utc
-from northstar.base.formats import format_value
+from northstar.base.formats import format_count, format_value
 from northstar.build.lineage import METRIC, Lineage, Origin
 from northstar.use.lineage.text import by_relation
 from northstar.use.lineage.trace import trace_up
@@ -75,7 +75,9 @@ def description(
             period(datetime.fromisoformat(moment), coverage["grain"], calendar)
             for moment in (coverage["first"], coverage["last_complete"])
         )
-        nulls = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in coverage["nulls"].items())
+        nulls = ", ".join(
+            f"{reason.replace('_', ' ')} {format_count(count)}" for reason, count in coverage["nulls"].items()
+        )
         lines += [
             "",
             f"Data from {first}, complete up to {last}." + (f" Missing values by reason: {nulls}." if nulls else ""),

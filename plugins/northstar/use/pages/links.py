@@ -25,6 +25,12 @@ def page_path(title: str, **chosen: object) -> str:
     return ("/" if name == slug(ROOT) else f"/{name}") + ("?" + urlencode(encoded) if encoded else "")
 
 
+def all_values_path(metric: str, application: str, grain: str, segment: str) -> str:
+    """The address of a metric's newest values by all values of a segment."""
+    given = {"metric": metric, "application": application, "grain": grain, "segment": segment}
+    return f"/why/values?{urlencode(given)}"
+
+
 def path_as_of(path: str, version: int | None) -> str:
     """A path of the pages as of a version; as it is for None."""
     return path if version is None else f"{path}{'&' if '?' in path else '?'}{AS_OF}={version}"

@@ -10,7 +10,7 @@ from northstar.use.last_preview import kept_preview
 from northstar.use.marts import Marts, Metric, Published
 from northstar.use.pages.choices import Choice
 from northstar.use.pages.contents import pages_of
-from northstar.use.pages.links import page_path, slug
+from northstar.use.pages.links import page_path, path_as_of, slug
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels import cards, line
 from northstar.use.pages.panels.drawing import Panel
@@ -94,7 +94,7 @@ def _read_table(marts: Marts, name: str, choice: Choice) -> Table:
     about = [
         ("Panel", title), ("Page", page), *_version(published), ("Currency", marts.currency), ("Times", "UTC"),
         *_filters(name, panel, choice, content),
-        ("Address", _address(page, choice)),
+        ("Address", _address(page, choice, published.version)),
         ("Rows", f"{len(content.rows):,}" if len(content.rows) <= ROWS else f"the first {ROWS:,} of {len(content.rows):,}; `northstar sql` has all"),
         *_words(marts, panel, choice),
         *_definitions(marts.catalogue(), content.metrics),
@@ -124,19 +124,21 @@ def _filters(name: str, panel: Panel | None, choice: Choice, content: Content) -
     return [*application, ("Period", choice.period_words), ("Grain", choice.grain), ("Segment", segment)]
 
 
-def _address(page: str, choice: Choice) -> str:
-    """The page with these choices, after the address of the pages."""
+def _address(page: str, choice: Choice, version: int) -> str:
+    """The page with these choices as known at the version of the rows, after the address of the pages."""
     if page == "Preview":
+        # it belongs to no version
         return page_path(page)
     if page == "Alerts":
-        return page_path(page, application=choice.application)
+        return path_as_of(page_path(page, application=choice.application), version)
     chosen = {
         "application": choice.application,
         "period": choice.months,
         "grain": choice.grain,
         "segment": choice.segment,
     }
-    return page_path(page, **({"metric": choice.metric} if page == "Metrics" else {}), **chosen)
+    path = page_path(page, **({"metric": choice.metric} if page == "Metrics" else {}), **chosen)
+    return path_as_of(path, version)
 
 
 def _words(marts: Marts, panel: Panel | None, choice: Choice) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import format_change, format_value
+from northstar.base.formats import format_change, format_count, format_value
 from northstar.use.changes import describe_amount
 from northstar.use.customers import customer_path, find_churned
 from northstar.use.explain.explanation import Rows, Side
@@ -202,9 +202,9 @@ def _table_of(rows: Rows) -> dict[str, object]:
     # ids first, then the shortest names
     names = sorted(names, key=lambda n: (not n.endswith("_id"), len(n), n))[:COLUMNS]
     shown = (
-        f"the {len(rows.sample)} largest of {rows.count:,} rows"
+        f"the {len(rows.sample)} largest of {format_count(rows.count)} rows"
         if rows.count > len(rows.sample)
-        else f"{rows.count:,} rows"
+        else f"{format_count(rows.count)} rows"
     )
     return {
         "title": f"{rows.measure} (core.{rows.model}): {shown}", "names": ["adds", *names, "landed"],

@@ -17,7 +17,8 @@ import jinja2
 from northstar.base.clock import GRAINS, LENGTHS, show_utc
 from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import compute_change, format_change, format_value
+from northstar.base.formats import compute_change, format_change, format_count, format_value
+from northstar.base.locales import choose_locale, write_number, written_in
 from northstar.base.settings import Settings
 from northstar.build.own_seeds import own_funnels
 from northstar.use.changes import Point, describe_change
@@ -172,7 +173,8 @@ def make_report(
             f"there is no role {role[:40]!r} in readers.yml; there are {', '.join(settings.readers.roles) or 'none'}"
         )
     marts = Marts(settings, role)
-    return marts.steadily(lambda: _Maker(marts, name, as_of, application, since_version).report())
+    with written_in(choose_locale([], settings.operations.locale)):
+        return marts.steadily(lambda: _Maker(marts, name, as_of, application, since_version).report())
 
 
 class _Maker:
@@ -309,7 +311,7 @@ class _Maker:
                 )
                 continue
             share = 100 * row["visitors"] / last if last else None
-            stages.append({"stage": row["stage"].replace("_", " "), "visitors": f"{row['visitors']:,}", "share": format_value(share, "percent") if share is not None else "",
+            stages.append({"stage": row["stage"].replace("_", " "), "visitors": format_count(row["visitors"]), "share": format_value(share, "percent") if share is not None else "",
                            "target": format_value(row["target"], "percent") if row["target"] is not None else ""})  # fmt: skip
             last = row["visitors"]
         return {"title": title_of(funnel), "stages": stages}
@@ -403,7 +405,7 @@ def _describe_counts(entry: Metric, point: Point | None) -> str:
     part, whole = (point["numerator"], point["denominator"]) if point else (None, None)
     if entry["kind"] != "ratio" or entry["unit"] != "percent" or part is None or whole is None or part % 1 or whole % 1:
         return ""
-    return f"{part:,.0f} of {whole:,.0f}"
+    return f"{write_number(f'{part:.0f}')} of {write_number(f'{whole:.0f}')}"
 
 
 def _chart(values: list[Decimal | None], title: str) -> bytes:

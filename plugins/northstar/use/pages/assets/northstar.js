@@ -66,10 +66,13 @@
     if (opener && opener.isConnected) opener.focus();
   }
   document.addEventListener("click", function (event) {
-    const link = event.target.closest && event.target.closest("a.northstar-why-link");
+    // within a chart a link is one of SVG, with an address of its own kind
+    const link = event.target.closest && event.target.closest("a.northstar-why-link, .js-plotly-plot a");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    const address = new URL(link.href.baseVal || link.href, window.location.href);
+    if (address.origin !== window.location.origin || !address.pathname.startsWith(WHY)) return;
     event.preventDefault();
-    open(link.getAttribute("href"), link);
+    open(address.pathname + address.search, link);
   });
   document.addEventListener("keydown", function (event) {
     if (event.key === "Escape" && !panel().hidden) close();

@@ -5,7 +5,7 @@
     return (new DOMParser().parseFromString(String(text).replace(/<br>/g, " "), "text/html").body.textContent || "").replace(/\s+/g, " ").trim();
   }
   function shown(value) {
-    return typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 2 }) : plain(value);
+    return typeof value === "number" ? value.toLocaleString(window.northstarLocale || "en", { maximumFractionDigits: 2 }) : plain(value);
   }
   function place(value) {
     const text = String(value), day = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)/.exec(text);
@@ -22,7 +22,7 @@
       if (trace.type === "sankey") {
         const nodes = trace.node.label, link = trace.link;
         (trace.node.customdata || []).forEach(function (written, n) { add((link.source.includes(n) ? "all from " : "all to ") + plain(nodes[n]), written); });
-        (link.customdata || []).forEach(function (written, n) { add(plain(nodes[link.source[n]]) + " to " + plain(nodes[link.target[n]]) + ": " + shown(link.value[n]), written); });
+        (link.customdata || []).forEach(function (written, n) { add(plain(written[0]) + ": " + shown(link.value[n]), written); });
       } else if (trace.type === "heatmap") {
         trace.z.forEach(function (row, r) {
           row.forEach(function (value, c) {
@@ -39,7 +39,9 @@
           add(place(names[n]) + ": " + plain(words), (trace.customdata || [])[n], trace.x[n]);
         });
       }
-      return { name: plain(trace.name || ""), numbers: numbers };
+      // a long name is cut in the legend, and whole where it is pointed at
+      const whole = /<extra>(.+)<\/extra>/.exec(typeof trace.hovertemplate === "string" ? trace.hovertemplate : "");
+      return { name: plain(whole ? whole[1] : trace.name || ""), numbers: numbers };
     }).filter(function (line) { return line.numbers.length; });
   }
   function dialog() {

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.base.formats import SUFFIXES, format_value
+from northstar.base.formats import SUFFIXES, format_count, format_value
 from northstar.use.marts import Marts, Restated, nearest
+from northstar.use.pages.links import all_values_path
 from northstar.use.pages.panels.drawing import (
     BARS,
     COLOURS,
@@ -16,6 +17,7 @@ from northstar.use.pages.panels.drawing import (
     describe_restated,
     escape_labels,
     mark,
+    name_bars,
     without_values,
 )
 from northstar.use.why.background import Place
@@ -63,15 +65,21 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     texts = [f"{text}{mark(now)}" for text, now in zip(texts, words, strict=True)]
     paths = [Place(metric, kind, frame["period_start"].iloc[0], application, panel["segment"], value).path for value in frame["raw_segment_value"]]  # fmt: skip
     figure = go.Figure(go.Bar(
-        x=frame["value"].astype(float), y=frame["segment_value"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text} %{customdata[0]}<extra></extra>",
+        x=frame["value"].astype(float), y=frame["segment_value"], orientation="h", text=texts, textposition="auto", constraintext="none", hovertemplate="%{y}: %{text} %{customdata[0]}<extra></extra>",
         marker={"color": COLOURS[0]}, customdata=[list(pair) for pair in zip(words, paths, strict=True)],
     ))  # fmt: skip
-    figure.update_yaxes(autorange="reversed", type="category", title=None)
+    name_bars(figure, list(frame["segment_value"]))
     figure.update_xaxes(ticksuffix=SUFFIXES.get(unit, ""), tickformat=TICKS)
     # the theme would hide all texts where one of them has to be smaller than usual
     figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
     when = period(frame["period_start"].iloc[0], kind, marts.calendar)
     summary = ", ".join(f"{v} {t} {w}".strip() for v, t, w in zip(frame["segment_value"], texts, words, strict=True))
     figure.update_layout(meta=f"{when}: {summary}" + (f" and {hidden_count} more" if hidden_count > 0 else ""))
-    caption(figure, when)
+    path = all_values_path(metric, application, kind, panel["segment"])
+    caption(
+        figure,
+        f'{when}, {BARS} of {format_count(BARS + hidden_count)}: <a href="{path}">all</a>'
+        if hidden_count > 0
+        else when,
+    )
     return figure

@@ -11,9 +11,11 @@ from northstar.use.pages.panels.drawing import (
     MARK,
     Panel,
     caption,
+    cut_name,
     describe_now,
     empty_figure,
     escape_labels,
+    ticks,
     with_second_line,
     without_values,
 )
@@ -88,7 +90,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         )
         for value in frame["raw_segment_value"]
     ]
-    figure = go.Figure()
+    figure, labels = go.Figure(), with_second_line(values, ends_of)
     steps_of: dict[str, list[str]] = {value: [] for value in values}
     for number, step in enumerate(STEPS):
         amounts = [float(amount) for amount in frame[f"{step}_mrr"]]
@@ -101,13 +103,13 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         ]
         figure.add_trace(
             go.Bar(
-                x=with_second_line(values, ends_of), y=amounts, name=name, customdata=[list(pair) for pair in zip(texts, paths, strict=True)], marker={"color": COLOURS[number]},
+                x=labels, y=amounts, name=name, customdata=[list(pair) for pair in zip(texts, paths, strict=True)], marker={"color": COLOURS[number]},
                 hovertemplate="%{x}: " + name + " %{customdata[0]}<extra></extra>",
             )
         )  # fmt: skip
         for value, amount, text in zip(values, amounts, texts, strict=True):
             steps_of[value] += [f"{name} {text}"] if amount else []
-    figure.update_xaxes(type="category", title=None)
+    figure.update_xaxes(title=None, **ticks(labels, with_second_line([cut_name(value) for value in values], ends_of)))
     figure.update_yaxes(tickformat=",.0f")
     summary = [
         f"{value} {way}" + (f" ({', '.join(steps_of[value])})" if steps_of[value] else "")

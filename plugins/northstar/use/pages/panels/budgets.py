@@ -6,8 +6,21 @@ from decimal import Decimal
 import pandas as pd
 import plotly.graph_objects as go
 
+from northstar.base.escaping import plotly_label
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import BAD, GOOD, MARK, SCARCE, Panel, caption, describe_now, empty_figure
+from northstar.use.pages.panels.drawing import (
+    BAD,
+    BARS,
+    GOOD,
+    MARK,
+    SCARCE,
+    Panel,
+    caption,
+    cut_name,
+    describe_now,
+    empty_figure,
+    ticks,
+)
 from northstar.use.why.background import Place
 from northstar.use.words import title_of
 from northstar.warehouse.rows import Row
@@ -79,7 +92,12 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         marts.frame(SUMS, **chosen), ["metric_id", "application"], ["numerator", "denominator"], SUMS, **chosen
     )
     names, left, texts, paths = [], [], [], []
-    for row in read(marts, panel, application, grain, months, segment).to_dict("records"):
+    found = read(marts, panel, application, grain, months, segment)
+    hidden_count = len(found) - BARS
+    if hidden_count > 0:
+        # those of which least is left are what a reader has to see
+        found = found.loc[found["left_percent"].astype(float).nsmallest(BARS).index]
+    for row in found.to_dict("records"):
         metric, app = row["metric_id"], row["application"]
         words = ""
         if (metric, app) in changed:
@@ -89,20 +107,26 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
             if now and now["denominator"]:
                 newest = f"{_share_left(row['objective_percent'], is_good, now):,.0f} % left"
             words = f" {MARK} {describe_now(newest, marts.reasons_since(metric, app))}"
-        names.append(f"{title_of(metric)}, {app}")
+        names.append((title_of(metric), plotly_label(app)))
         left.append(max(float(row["left_percent"]), -100))
         paths.append(Place(metric, "day", row["last_day"], app).path)
         texts.append(f"{row['left_percent']:,.0f} % left, objective {float(row['objective_percent']):g} %{words}")
     if not names:
         return empty_figure(f"nothing was measured in the last {BUDGET_DAYS} days")
     colours = [BAD if share < 0 else SCARCE if share < 25 else GOOD for share in left]
+    labels = [f"{n}, {a}" for n, a in names]
     figure = go.Figure(go.Bar(
-        x=left, y=[f"{n}: {t.partition(' left')[0]}" for n, t in zip(names, texts, strict=True)], orientation="h", text=texts, textposition="none", marker={"color": colours}, customdata=paths, hovertemplate="%{text}<extra></extra>"
+        x=left, y=labels, orientation="h", text=[f"{a}: {t}" for (_, a), t in zip(names, texts, strict=True)],
+        textposition="none", marker={"color": colours}, customdata=paths, hovertemplate="%{text}<extra></extra>",
     ))  # fmt: skip
-    figure.update_yaxes(autorange="reversed", type="category", title=None)
+    shown = [f"{n}, {cut_name(a)}: {t.partition(' left')[0]}" for (n, a), t in zip(names, texts, strict=True)]
+    figure.update_yaxes(autorange="reversed", title=None, **ticks(labels, shown))
     figure.update_xaxes(ticksuffix=" %", range=[-105, 105], dtick=100)
-    caption(figure, f"share of the {BUDGET_DAYS}-day error budget that is left")
+    which = f"; the {BARS} smallest of {BARS + hidden_count}" if hidden_count > 0 else ""
+    caption(figure, f"share of the {BUDGET_DAYS}-day error budget that is left{which}")
     figure.update_layout(
-        meta=f"last {BUDGET_DAYS} days: " + "; ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True))
+        meta=f"last {BUDGET_DAYS} days: "
+        + "; ".join(f"{n}, {a} {t}" for (n, a), t in zip(names, texts, strict=True))
+        + which
     )
     return figure

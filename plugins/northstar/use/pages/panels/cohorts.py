@@ -3,7 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.base.formats import format_value
+from northstar.base.formats import format_count, format_value
+from northstar.base.locales import write_month
 from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import Panel, describe_now, mark, without_values
 from northstar.use.why.mart_rows import rows_path
@@ -36,7 +37,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         index="cohort_month", columns="months_since", values="retention_percent"
     )
     sizes = frame.groupby("cohort_month")["cohort_size"].first()
-    rows = [f"{month:%b %Y} ({sizes[month]:,})" for month in table.index]
+    rows = [f"{write_month(month)} ({format_count(sizes[month])})" for month in table.index]
     is_small = table.size <= 200
     restated = marts.changed(
         frame,

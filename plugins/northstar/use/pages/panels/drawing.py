@@ -1,6 +1,8 @@
 """What panels of several kinds draw with: colours, sizes, labels, and a figure that says why there is nothing."""
 
 import math
+from collections.abc import Sequence
+from html import unescape
 from textwrap import wrap
 from typing import Any, NotRequired, TypedDict
 
@@ -22,6 +24,10 @@ TICKS = ",.6~r"
 COLOURS = ("#2878d0", "#c2571a", "#0f8a6c", "#a04bb5", "#8f7a12", "#c8385a", "#4b7d8c", "#7a6ae0")
 GOOD, BAD, SCARCE, TOTAL = "#16866a", "#c9382f", "#a97b00", "#4a6cb3"
 HEIGHT, MARGIN, CAPTION = 320, 8, 26
+# pixels of a legend; a longer one scrolls
+LEGEND = 76
+# characters of a name in a legend or on an axis
+NAME = 32
 # characters of a line in a figure without values, which has to fit a phone
 REASON = 38
 WORST = ("red", "yellow", "unknown", "green")
@@ -86,6 +92,12 @@ def escape_labels(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return frame.assign(**{f"raw_{c}": frame[c] for c in columns}, **shown)
 
 
+def cut_name(name: str) -> str:
+    """A name that is short enough for a legend or an axis, cut in its middle: names often differ at their ends. `name` may be escaped for Plotly."""
+    text = unescape(name)
+    return name if len(text) <= NAME else plotly_label(f"{text[: NAME - 9]}…{text[-8:]}")
+
+
 def share(frame: pd.DataFrame, part: str, whole: str) -> pd.DataFrame:
     def places(rows: pd.DataFrame) -> list[tuple[object, ...]]:
         # two hours of a day may have one name, which makes them equal
@@ -121,6 +133,16 @@ def attribute(name: str, value: str) -> dict[str, Any]:
 def with_second_line(texts: list[str], words: list[str]) -> list[str]:
     """Axis labels with some words below each, since words next to a bar would be cut off."""
     return [f"{text}<br><sub>{word or ' '}</sub>" for text, word in zip(texts, words, strict=True)]
+
+
+def ticks(names: Sequence[str], shown: Sequence[str]) -> dict[str, object]:
+    """What an axis of categories shows in the place of their names, which are unique and may be long."""
+    return {"type": "category", "tickmode": "array", "tickvals": list(names), "ticktext": list(shown)}
+
+
+def name_bars(figure: go.Figure, names: Sequence[str]) -> None:
+    """Write the names of horizontal bars beside them, each cut; what is pointed at has the whole name."""
+    figure.update_yaxes(autorange="reversed", title=None, **ticks(names, [cut_name(name) for name in names]))
 
 
 def caption(figure: go.Figure, text: str) -> None:

@@ -3,14 +3,17 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from northstar.base.formats import format_count, format_value
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import (
     COLOURS,
     MARK,
     Panel,
     caption,
+    cut_name,
     describe_now,
     empty_figure,
+    ticks,
     with_second_line,
 )
 from northstar.use.why.mart_rows import rows_path
@@ -52,24 +55,26 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         if pd.isna(row["visitors"]):
             texts.append(f"not measured · {NO_EVENT}")
             continue
-        text = f"{row['visitors']:,}"
+        text = format_count(row["visitors"])
         if row["stage_number"] in {number for (number,) in restated}:
             now = restated[(row["stage_number"],)]
-            text += f" {MARK} {describe_now('-' if now is None or pd.isna(now['visitors']) else format(now['visitors'], ','), '')}"
+            text += f" {MARK} {describe_now('-' if now is None or pd.isna(now['visitors']) else format_count(now['visitors']), '')}"
         if pd.notna(row["from_previous_percent"]):
             target = f" (target {row['target_percent']:.0f} %)" if pd.notna(row["target_percent"]) else ""
             on = row["from_previous_percent"]
-            text += f" · {on:.1f} % of the previous stage{target}, {100 - on:.1f} % dropped off"
+            text += f" · {format_value(on, 'percent')} of the previous stage{target}, {format_value(100 - on, 'percent')} dropped off"
         texts.append(text)
     stages = [stage.replace("_", " ") for stage in frame["stage"]]
-    labels = with_second_line(stages, [t.partition(" · ")[2] for t in texts])
+    seconds = [t.partition(" · ")[2] for t in texts]
+    labels = with_second_line(stages, seconds)
     figure = go.Figure(go.Bar(
         y=labels, x=frame["visitors"], orientation="h", text=[t.partition(" · ")[0] for t in texts], textposition="auto", marker={"color": COLOURS[0]},
         customdata=[rows_path("funnel_stages", funnel=panel["funnel"], grain=grain, period_start=start, stage_number=number,
                               **({} if application == "all" else {"application": application})) for number in frame["stage_number"]],
         hovertext=[f"{s}: {t}" for s, t in zip(stages, texts, strict=True)], hoverinfo="text",
     ))  # fmt: skip
-    figure.update_yaxes(type="category", title=None, autorange="reversed")
+    shown = with_second_line([cut_name(stage) for stage in stages], seconds)
+    figure.update_yaxes(title=None, autorange="reversed", **ticks(labels, shown))
     figure.update_xaxes(visible=False)
     when = period(start, grain, marts.calendar)
     figure.update_layout(meta=f"{when}: " + "; ".join(f"{s} {t}" for s, t in zip(stages, texts, strict=True)))

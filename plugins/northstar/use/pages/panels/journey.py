@@ -3,8 +3,19 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from northstar.base.formats import format_count
+from northstar.base.locales import write_month
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, FLOWS, MARK, Panel, describe_now, empty_figure, escape_labels
+from northstar.use.pages.panels.drawing import (
+    COLOURS,
+    FLOWS,
+    MARK,
+    Panel,
+    cut_name,
+    describe_now,
+    empty_figure,
+    escape_labels,
+)
 from northstar.use.why.mart_rows import rows_path
 
 WAYS = (
@@ -29,7 +40,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         frame, ["from_event", "to_event", "month"], ["sessions"], WAYS, application=application, as_of=marts.as_of()
     )
     words = {
-        key: f"{MARK} {describe_now(format(now['sessions'], ',') if now else '-', '')}" for key, now in restated.items()
+        key: f"{MARK} {describe_now(format_count(now['sessions']) if now else '-', '')}"
+        for key, now in restated.items()
     }
     frame = escape_labels(frame.head(FLOWS), "from_event", "to_event")
     # left and right are different nodes: a session may come back to where it was
@@ -47,16 +59,16 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         *(rows_path("user_paths", to_event=raw[e], **chosen) for e in right),
     ]
     figure = go.Figure(go.Sankey(
-        node={"label": [*left, *right], "pad": 14, "thickness": 14, "color": COLOURS[0], "customdata": nodes},
+        node={"label": [cut_name(event) for event in (*left, *right)], "pad": 14, "thickness": 14, "color": COLOURS[0], "customdata": nodes},
         link={"source": [left.index(e) for e in frame["from_event"]], "target": [len(left) + right.index(e) for e in frame["to_event"]],
               "value": frame["sessions"],
-              "customdata": [[float(r["share"]), words.get((r["raw_from_event"], r["raw_to_event"], r["month"]), ""), rows_path("user_paths", from_event=r["raw_from_event"], to_event=r["raw_to_event"], **chosen)] for r in frame.to_dict("records")],
-              "hovertemplate": "%{source.label} to %{target.label}: %{value:,} sessions, "
-              "%{customdata[0]:.1f} % of the sessions at that event %{customdata[1]}<extra></extra>"},
+              "customdata": [[f"{r['from_event']} to {r['to_event']}", float(r["share"]), words.get((r["raw_from_event"], r["raw_to_event"], r["month"]), ""), rows_path("user_paths", from_event=r["raw_from_event"], to_event=r["raw_to_event"], **chosen)] for r in frame.to_dict("records")],
+              "hovertemplate": "%{customdata[0]}: %{value:,} sessions, "
+              "%{customdata[1]:.1f} % of the sessions at that event %{customdata[2]}<extra></extra>"},
     ))  # fmt: skip
     summary = ", ".join(
-        f"{r['from_event']} to {r['to_event']} {r['sessions']:,} {words.get((r['raw_from_event'], r['raw_to_event'], r['month']), '')}".strip()
+        f"{r['from_event']} to {r['to_event']} {format_count(r['sessions'])} {words.get((r['raw_from_event'], r['raw_to_event'], r['month']), '')}".strip()
         for r in frame.head(8).to_dict("records")
     )
-    figure.update_layout(meta=f"{frame['month'].iloc[0]:%b %Y}, sessions: {summary}")
+    figure.update_layout(meta=f"{write_month(frame['month'].iloc[0])}, sessions: {summary}")
     return figure

@@ -8,14 +8,16 @@ from typing import TypedDict
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.base.formats import SUFFIXES, format_value
+from northstar.base.formats import SUFFIXES, format_count, format_value
 from northstar.contract.codes import minor_digits
 from northstar.use.marts import Marts, Metric, Restated
+from northstar.use.pages.links import all_values_path
 from northstar.use.pages.panels.drawing import (
     COLOURS,
     LINES,
     TICKS,
     Panel,
+    cut_name,
     describe_restated,
     escape_labels,
     share,
@@ -44,19 +46,27 @@ class LinePoint(TypedDict):
 
 def read(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
     """The values over time, also those that there is no room for in the chart, and those that are null."""
-    frame = _read_all(marts, panel, application, grain, months, segment)
+    return _shares(panel, _read_all(marts, panel, application, grain, months, segment))
+
+
+def _read_all(
+    marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str, largest: int | None = None
+) -> pd.DataFrame:
+    """The values of the panel's metrics, those that shares are of included. largest: as in Marts.series."""
+    metrics = [*panel["metrics"], *([panel["share_of"]] if "share_of" in panel else [])]
+    return marts.series(metrics, application, grain, months, panel.get("segment", segment), largest)
+
+
+def _shares(panel: Panel, frame: pd.DataFrame) -> pd.DataFrame:
+    """The values that the panel shows: those that were read, or their shares."""
     return share(frame, panel["metrics"][0], panel["share_of"]) if "share_of" in panel and len(frame) else frame
 
 
-def _read_all(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> pd.DataFrame:
-    """The values of the panel's metrics, those that shares are of included."""
-    metrics = [*panel["metrics"], *([panel["share_of"]] if "share_of" in panel else [])]
-    return marts.series(metrics, application, grain, months, panel.get("segment", segment))
-
-
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    frame = escape_labels(read(marts, panel, application, grain, months, segment), "segment_value")
-    values = _read_all(marts, panel, application, grain, months, segment)
+    # a share needs the same values of both metrics, and no panel of shares is split by many
+    room = None if "share_of" in panel else max(1, LINES // len(panel["metrics"]))
+    values = _read_all(marts, panel, application, grain, months, segment, room)
+    frame = escape_labels(_shares(panel, values), "segment_value")
     metrics, segment = list(panel["metrics"]), panel.get("segment", segment)
     restated = _restated(marts, values, panel, application, segment)
     catalogue = marts.catalogue()
@@ -65,7 +75,9 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         return without_values(marts, metrics[0], application, f"no values for {application} in this period")
     unit = "percent" if "share_of" in panel else catalogue[metrics[0]]["unit"]
     figure, summaries = go.Figure(), []
-    for colour, (name, points) in zip(COLOURS, _lines(frame, metrics), strict=False):
+    for colour, (whole, points) in zip(COLOURS, _lines(frame, metrics, room or LINES), strict=False):
+        # the legend has a short name; what is pointed at, and the words, have the whole one
+        name = cut_name(whole) if points.iloc[0]["segment_value"] else whole
         is_over = points["is_complete"].astype(bool)
         complete, open_ = points[is_over], points[~is_over]
         open_ = open_[[_has_begun(marts, p, catalogue) for p in open_.to_dict("records")]] if len(open_) else open_
@@ -80,20 +92,20 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
             first["raw_segment_value"],
         )
         figure.add_scatter(
-            x=complete["period_start"], y=complete["value"].astype(float), name=name, mode=mode, hovertemplate=_hover(marts.currency, unit), legendgroup=name,
+            x=complete["period_start"], y=complete["value"].astype(float), name=name, mode=mode, hovertemplate=_hover(marts.currency, unit, whole), legendgroup=whole,
             line={"color": colour}, meta=why,
         )  # fmt: skip
         if len(open_):
             # the period that is not complete
             figure.add_scatter(
-                x=open_["period_start"], y=open_["value"].astype(float), name=f"{name}, so far", mode="markers", legendgroup=name, showlegend=False,
-                marker={"symbol": "circle-open", "size": 8, "color": colour}, hovertemplate=_hover(marts.currency, unit, "so far"), meta=why,
+                x=open_["period_start"], y=open_["value"].astype(float), name=f"{name}, so far", mode="markers", legendgroup=whole, showlegend=False,
+                marker={"symbol": "circle-open", "size": 8, "color": colour}, hovertemplate=_hover(marts.currency, unit, f"{whole}, so far"), meta=why,
             )  # fmt: skip
-        summaries += _draw_restated(marts, figure, complete, restated, unit, name, colour, why)
+        summaries += _draw_restated(marts, figure, complete, restated, unit, whole, colour, why)
         if len(complete):
             last = complete.iloc[-1]
             summaries.append(
-                f"{name} {format_value(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'], marts.calendar)})"
+                f"{whole} {format_value(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'], marts.calendar)})"
             )
     if is_forecast(panel, segment):
         summaries += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
@@ -103,6 +115,13 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         # Plotly would draw a lone point on an axis of milliseconds
         figure.update_xaxes(range=[moments[0] - pd.Timedelta(days=20), moments[0] + pd.Timedelta(days=20)])
     summaries += draw_marks(marts, figure, metrics, application, frame)
+    among = int(frame["among"].max()) if room else 0
+    if room and among > room:
+        newest = frame["grain"].iloc[0]
+        words = f"the {room} largest of {format_count(among)}" + (" of each" if len(metrics) > 1 else "")
+        path = all_values_path(metrics[0], application, newest, segment)
+        figure.update_layout(legend_title_text=f'{words}: <a href="{path}">all</a>')
+        summaries.append(words)
     figure.update_yaxes(
         ticksuffix=SUFFIXES.get(unit, ""),
         tickformat=TICKS,
@@ -166,10 +185,10 @@ def _draw_restated(
     ]
 
 
-def _hover(currency: str, unit: str, suffix_words: str = "") -> str:
+def _hover(currency: str, unit: str, name: str) -> str:
     digits = minor_digits(currency) if unit == "money" else {"count": 0, "percent": 1}.get(unit, 2)
     suffix = f" {currency}" if unit == "money" else SUFFIXES.get(unit, "")
-    return f"%{{y:,.{digits}f}}{suffix}" + (f" {suffix_words}" if suffix_words else "")
+    return f"%{{y:,.{digits}f}}{suffix}<extra>{name}</extra>"
 
 
 def _has_begun(marts: Marts, point: LinePoint, catalogue: dict[str, Metric]) -> bool:
@@ -227,8 +246,8 @@ def _draw_forecast(
             f"80 %: {format_value(end['low_80'], unit, marts.currency)} to {format_value(end['high_80'], unit, marts.currency)}"]  # fmt: skip
 
 
-def _lines(frame: pd.DataFrame, metrics: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(name, points) of each line: for one metric its segment's largest values, for several metrics the total of each."""
+def _lines(frame: pd.DataFrame, metrics: list[str], room: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(name, points) of each line: of each metric at most `room`, its segment's largest values, or its total."""
     newest = (
         frame.sort_values("period_start")
         .groupby(["metric_id", "segment_value"], sort=False)["value"]
@@ -238,7 +257,7 @@ def _lines(frame: pd.DataFrame, metrics: list[str]) -> Iterator[tuple[str, pd.Da
     for metric in metrics:
         if metric not in newest.index:
             continue
-        values = list(newest[metric].sort_values(ascending=False).index[:LINES])
+        values = list(newest[metric].sort_values(ascending=False).index[:room])
         for value in values:
             name = (value if len(metrics) == 1 else f"{title_of(metric)}, {value}") if value else title_of(metric)
             yield name, frame[(frame["metric_id"] == metric) & (frame["segment_value"] == value)]

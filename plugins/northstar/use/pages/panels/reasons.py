@@ -5,9 +5,17 @@ from datetime import datetime, timedelta
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.base.formats import format_value
+from northstar.base.formats import format_count, format_value
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, MARK, Panel, describe_now, empty_figure, escape_labels
+from northstar.use.pages.panels.drawing import (
+    COLOURS,
+    MARK,
+    Panel,
+    describe_now,
+    empty_figure,
+    escape_labels,
+    name_bars,
+)
 from northstar.use.why.mart_rows import rows_path
 
 REASONS = (
@@ -32,7 +40,7 @@ def _changed(marts: Marts, application: str, since: datetime) -> dict[object, st
     why = marts.reasons_since("churned_mrr", application) if found else ""
     counts = dict(zip(then["cancel_reason"], then["accounts"], strict=True)) if found else {}
     return {
-        reason: f" {MARK} of complete months {counts[reason]:,}, {describe_now(format(now['accounts'], ',') if now else '0', why)}"
+        reason: f" {MARK} of complete months {format_count(counts[reason])}, {describe_now(format_count(now['accounts']) if now else '0', why)}"
         for (reason,), now in found.items()
     }
 
@@ -44,13 +52,13 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     words = _changed(marts, application, marts.since(months))
     frame = escape_labels(frame, "cancel_reason")
     texts = [
-        f"{a:,} · {format_value(m, 'money', marts.currency)} MRR{words.get(reason, '')}"
+        f"{format_count(a)} · {format_value(m, 'money', marts.currency)} MRR{words.get(reason, '')}"
         for a, m, reason in zip(frame["accounts"], frame["mrr"], frame["raw_cancel_reason"], strict=True)
     ]
     figure = go.Figure(go.Bar(
         x=frame["accounts"], y=frame["cancel_reason"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>",
         marker={"color": COLOURS[0]}, customdata=[rows_path("churn_reasons", application=application, cancel_reason=reason) for reason in frame["raw_cancel_reason"]],
     ))  # fmt: skip
-    figure.update_yaxes(autorange="reversed", type="category", title=None)
+    name_bars(figure, list(frame["cancel_reason"]))
     figure.update_layout(meta=", ".join(f"{r} {t}" for r, t in zip(frame["cancel_reason"], texts, strict=True)))
     return figure
