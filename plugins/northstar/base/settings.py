@@ -23,8 +23,8 @@ from northstar.base.config_files import Section, read_config_file, read_own_yaml
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.base.freshness import ALL, Freshness
-from northstar.base.readers import Readers
 from northstar.base.locales import parse_locale
+from northstar.base.readers import Readers
 from northstar.contract import entities
 from northstar.contract.codes import CODES, minor_digits
 
