@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Callable, Collection
-from typing import Annotated, Any, Literal
+from inspect import getclosurevars
+from typing import Annotated, Literal
 
 from mcp.server import MCPServer
-from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from northstar.base.errors import NorthstarError
@@ -60,18 +60,6 @@ Version = Annotated[
 ]  # fmt: skip
 
 
-class Server(MCPServer):
-    """A server that notes what it is asked. note: gets the tool's name and what it is given."""
-
-    note: Callable[[str, dict[str, Any]], None]
-
-    async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
-    ) -> CallToolResult | InputRequiredResult:
-        self.note(name, arguments)
-        return await super().call_tool(name, arguments, context)
-
-
 def make_server(
     settings: Settings,
     desk: Desk,
@@ -81,10 +69,7 @@ def make_server(
 ) -> MCPServer:
     """The server of a home. scopes_of_caller: what the caller of the running request may ask; by default all that `bi_reader` may. role_of_caller: the
     role of readers.yml as which it reads; None: as who sees everything. name_of_caller: for the log of reads."""
-    server = Server("northstar", title="Northstar", instructions=INSTRUCTIONS, log_level="WARNING")
-    server.note = lambda tool, arguments: note_read(
-        settings, "mcp", name_of_caller(), role_of_caller(), f"{tool} {json.dumps(arguments, default=str)}"
-    )
+    server = MCPServer("northstar", title="Northstar", instructions=INSTRUCTIONS, log_level="WARNING")
 
     def answer(
         make: Callable[[Reading], Answer | dict[str, object]], version: int | None = None, is_apart: bool = False
@@ -94,6 +79,7 @@ def make_server(
             with desk.of_role(role_of_caller()).reading(scopes_of_caller(), version, is_apart) as reading:
                 shown = reading.provenance
                 made = make(reading)
+                note_read(settings, "mcp", name_of_caller(), role_of_caller(), _asked(make), reading.shown.version)
             return _result(made if isinstance(made, dict) else as_data(made))
         except Refused as refused:
             return _result(as_refusal(refused, shown), is_error=True)
@@ -236,6 +222,14 @@ def make_server(
         return answer(lambda reading: run_query(reading, sql, limit), version, is_apart=True)
 
     return server
+
+
+def _asked(make: Callable[[Reading], Answer | dict[str, object]]) -> str:
+    """The tool that makes an answer, with what it was given, for the log of reads."""
+    names = make.__qualname__.split(".<locals>.")
+    given = getclosurevars(make).nonlocals
+    plain = {name: value for name, value in given.items() if isinstance(value, str | int) and value != ""}
+    return f"{names[1].lstrip('_') if len(names) > 1 else names[0]} {json.dumps(plain)}"
 
 
 def _brief(found: Answer, name: str, left_out: Collection[str]) -> dict[str, object]:

@@ -7,12 +7,11 @@ person's name and those of their groups that readers.yml names: what these may s
 import logging
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from authlib.integrations.base_client import OAuthError
-from authlib.integrations.flask_client import OAuth
+from authlib.integrations.flask_client import FlaskOAuth2App, OAuth
 from flask import Flask, Response, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from joserfc.errors import JoseError
@@ -93,8 +92,7 @@ def ask_to_sign_on() -> ResponseReturnValue:
     return redirect(url_for("sign_on", next=request.full_path.rstrip("?")), 303)
 
 
-# Any: claims are what the provider sends
-def _claims(client: Any, provider: Provider) -> dict[str, Any]:
+def _claims(client: FlaskOAuth2App, provider: Provider) -> dict[str, object]:
     """What the provider says of the person who came back from it. Raises OAuthError or JoseError where it cannot be believed."""
     issuers = {"essential": True, "values": [provider.issuer, provider.issuer.rstrip("/") + "/"]}
     token = client.authorize_access_token(claims_options={"iss": issuers})
