@@ -61,7 +61,7 @@ BROKEN = "this panel could not be drawn; the log of the pages says why"
 # a table of more rows has a field to search them
 FEW = 12
 # the columns that have names from sources, and the characters of one that is not cut
-NAMED, LONG = ("application", "segment", "of", "metric", "alert", "contributes most", "of the same cause"), 24
+NAMED, LONG = ("application", "segment", "of", "contributes most", "of the same cause"), 24
 LOG = logging.getLogger(__name__)
 # Vizro needs the name of a frame for each figure; ours read the marts instead
 NO_FRAME = "none"

@@ -185,10 +185,10 @@ def _draw_restated(
     ]
 
 
-def _hover(currency: str, unit: str, name: str) -> str:
+def _hover(currency: str, unit: str, name: str = "") -> str:
     digits = minor_digits(currency) if unit == "money" else {"count": 0, "percent": 1}.get(unit, 2)
     suffix = f" {currency}" if unit == "money" else SUFFIXES.get(unit, "")
-    return f"%{{y:,.{digits}f}}{suffix}<extra>{name}</extra>"
+    return f"%{{y:,.{digits}f}}{suffix}" + (f"<extra>{name}</extra>" if name else "")
 
 
 def _has_begun(marts: Marts, point: LinePoint, catalogue: dict[str, Metric]) -> bool:
