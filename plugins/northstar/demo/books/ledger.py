@@ -124,10 +124,29 @@ class Ledger:
     def scopes(self, when: datetime, application: str, segments: Segments | None) -> Iterator[Scope]:
         """The scopes that an entry counts for."""
         month = self.month_of(when)
+        segments = segments or {}
+        if "country" in segments:
+            segments = {**segments, **self._derived_segments(application, segments["country"])}
         for name in (application, "all"):
             yield month, name, "", ""
-            for segment, value in (segments or {}).items():
+            for segment, value in segments.items():
                 yield month, name, segment, "(unknown)" if value is None else str(value)
+
+    def _derived_segments(self, application: str, country: object) -> Segments:
+        """The group of a country and the legal entity of a row, where the company has such rules."""
+        derived: dict[str, object] = {}
+        if self.rules.country_groups:
+            names = [name for name, countries in self.rules.country_groups.items() if country in countries]
+            derived["country_group"] = names[0] if names else country and "(other)"
+        if self.rules.legal_entities:
+            owners = (
+                entity.id
+                for entity in self.rules.legal_entities
+                if (not entity.applications or application in entity.applications)
+                and (not entity.countries or country in entity.countries)
+            )
+            derived["entity"] = next(owners, None)
+        return derived
 
     def add(
         self,
