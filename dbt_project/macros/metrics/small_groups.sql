@@ -21,7 +21,7 @@ withheld cannot be reckoned from what is shown and the total.
     create table {{ target.schema }}.small_groups as
     with payers as (
         select distinct application, account_id, coalesce(plan_tier, '(unknown)') as plan_tier from staging.subscriptions
-        where valid_from < {{ as_of() }} and status in {{ counted_statuses() }}
+        where valid_from < {{ as_of() }} and status in {{ counted_statuses() }} and not {{ is_intercompany('account_id') }}
     ),
 
     members as (

@@ -144,6 +144,10 @@ class Rules(Section):
     legal_entities: list[LegalEntity] = Field(
         [], description="give rows, such as [{id: acme-us, countries: [US, CA]}, {id: acme-de}]"
     )
+    # what companies of the group buy from each other is no revenue (D361)
+    intercompany_accounts: list[Annotated[str, Field(strict=True, pattern=r"^[^*]+\*?$")]] = Field(
+        [], description="give ids of accounts, or how they begin, such as [acme-de, ACORN-*]"
+    )
     # the calendar (D292, D295)
     reporting_time_zone: str = Field("UTC", description="give a time zone by its name, such as America/New_York")
     first_weekday: Literal["monday", "sunday", "saturday"] = Field(
