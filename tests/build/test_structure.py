@@ -110,7 +110,7 @@ def test_a_metric_without_an_owner_or_a_unit_test_is_named(project):
     tests = project / "models" / "core" / "revenue" / "_unit_tests.yml"
     tests.write_text(re.sub(r"\n +- \{metric_id: arpu, grain: month, numerator.*", "", tests.read_text()))
     findings = [str(finding) for finding in check_files(project)]
-    assert "metric_catalogue.csv:12: arpu has no unit test: add the result" in findings[0]
+    assert "metric_catalogue.csv:15: arpu has no unit test: add the result" in findings[0]
     assert "market_share: the domain 'acquisition' has no owner in seeds/metric_owners.csv" in "".join(findings)
     assert all("no owner" in finding for finding in findings[1:])
 

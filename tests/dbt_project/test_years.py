@@ -13,7 +13,9 @@ SUMMED = (
 LAST = (
     "mrr", "arr", "paying_accounts", "arpu", "revenue_per_creator", "registered_accounts", "ltv", "international_revenue_share", "active_markets",
 )  # fmt: skip
-FROM_START = ("mrr_growth_rate", "registration_growth_rate")
+FROM_START = ("mrr_growth_rate", "registration_growth_rate", "mrr_growth_rate_constant_currency")
+# what a year began with and what moved in it: the last month began with what rates had done before
+OPENED_AND_MOVED = ("mrr_constant_currency", "arr_constant_currency")
 # what the year's accounts were at its start and what became of them is no sum of months; targets.csv has no target of a year here
 BY_ACCOUNT = {
     "customer_churn_rate": ("count(*) filter (where coalesce(closing.mrr_at_end_exact, 0) = 0)", "count(*)"),
@@ -28,7 +30,14 @@ OF_OTHERS = ("ltv_cac_ratio", "burn_multiple", "market_share", "targets_met_rate
 
 def test_every_metric_of_years_is_looked_at(built):
     rows = select(built, "select metric_id from metrics where 'year' = any(string_to_array(grains, ','))")
-    assert {row["metric_id"] for row in rows} == {*SUMMED, *LAST, *FROM_START, *BY_ACCOUNT, *OF_OTHERS}
+    assert {row["metric_id"] for row in rows} == {
+        *SUMMED,
+        *LAST,
+        *FROM_START,
+        *OPENED_AND_MOVED,
+        *BY_ACCOUNT,
+        *OF_OTHERS,
+    }
     quarters = select(built, "select metric_id from metrics where 'quarter' = any(string_to_array(grains, ',')) and not 'year' = any(string_to_array(grains, ','))")  # fmt: skip
     assert [row["metric_id"] for row in quarters] == ["magic_number"], "what has quarters has years"
 
@@ -62,6 +71,22 @@ def test_a_year_is_made_of_its_months(built, metrics, numerator, denominator):
         if any(abs((row[side] or 0) - (row[f"{side}_of_months"] or 0)) > 1e-6 for side in ("numerator", "denominator"))
     ]
     assert not differing
+
+
+def test_constant_currency_is_what_a_period_began_with_and_what_moved_in_it(built):
+    rows = select(
+        built,
+        """
+        select growth.grain, growth.numerator + growth.denominator as mrr, constant.numerator as constant_mrr, arr.numerator as constant_arr
+        from metric_values as growth
+        join metric_values as constant using (grain, period_start, application, segment, segment_value)
+        join metric_values as arr using (grain, period_start, application, segment, segment_value)
+        where growth.metric_id = 'mrr_growth_rate_constant_currency' and constant.metric_id = 'mrr_constant_currency'
+            and arr.metric_id = 'arr_constant_currency'
+        """,
+    )
+    assert {row["grain"] for row in rows} == {"month", "quarter", "year"}
+    assert all(row["mrr"] == row["constant_mrr"] == row["constant_arr"] / 12 for row in rows)
 
 
 @pytest.mark.parametrize("metric", sorted(BY_ACCOUNT))

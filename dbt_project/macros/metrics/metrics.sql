@@ -21,8 +21,8 @@ A model that aggregates by hand calls it beside its own SQL.
 #}
 {% macro measured(relation, measures, segments=[], grains=none, at='happened_at', kind='happened', key=none, has_totals=false) -%}
     {{ explain_note('measures', {
-        'relation': relation, 'measures': measures, 'segments': segments, 'grains': grains or all_grains(), 'at': at, 'kind': kind,
-        'key': key, 'has_totals': has_totals,
+        'relation': relation, 'measures': measures, 'segments': all_segments(segments), 'grains': grains or all_grains(), 'at': at, 'kind': kind,
+        'key': key, 'has_totals': has_totals, 'derived': derived_segments() if 'country' in segments else {},
     }) }}
 {%- endmacro %}
 
@@ -45,6 +45,7 @@ A model that aggregates by hand calls it beside its own SQL.
 {# `application` and the segment columns, grouped each on its own and beside the totals. Null segment values are '(unknown)'. #}
 {% macro segment_columns(segments) -%}
     case when grouping(r.application) = 1 then 'all' else r.application end as application,
+    {% set segments = all_segments(segments) %}
     {% if segments %}
     case {% for segment in segments %}when grouping(r.{{ segment }}) = 0 then '{{ segment }}' {% endfor %}else '' end as segment,
     case {% for segment in segments %}when grouping(r.{{ segment }}) = 0 then coalesce(r.{{ segment }}::text, '(unknown)') {% endfor %}else '' end as segment_value
@@ -58,7 +59,7 @@ A model that aggregates by hand calls it beside its own SQL.
     {%- set prefix = by ~ ', ' if by else '' -%}
     grouping sets (
         ({{ prefix }}r.application), ({{ by }})
-        {%- for segment in segments %}, ({{ prefix }}r.application, r.{{ segment }}), ({{ prefix }}r.{{ segment }}){% endfor %}
+        {%- for segment in all_segments(segments) %}, ({{ prefix }}r.application, r.{{ segment }}), ({{ prefix }}r.{{ segment }}){% endfor %}
     )
 {%- endmacro %}
 
@@ -76,7 +77,7 @@ A model that aggregates by hand calls it beside its own SQL.
         {% for name, expression in measures.items() %}
         {{ expression }} as {{ name }}{{ ',' if not loop.last }}
         {% endfor %}
-    from {{ relation }} as r
+    from {{ with_derived(relation, segments) }} as r
     {% if is_incremental() %}
     {# a row is placed only in the grains that have a period to build at or after it: few rows count for an hour, and all for a month #}
     inner join (
@@ -114,7 +115,7 @@ A model that aggregates by hand calls it beside its own SQL.
                 {% for name, expression in measures.items() %}
                 {{ expression }} as {{ name }}{{ ',' if not loop.last }}
                 {% endfor %}
-            from {{ relation }} as r
+            from {{ with_derived(relation, segments) }} as r
             group by {{ segment_sets(segments, start_of(base, 'r.' ~ at)) }}
         )
         {%- for grain in all_grains() if grain != base and (grain in grains or grain == 'day') %},
@@ -181,7 +182,7 @@ A model that aggregates by hand calls it beside its own SQL.
     select
         {{ segment_columns(segments) }},
         min(r.{{ at }}) as first_at
-    from {{ relation }} as r
+    from {{ with_derived(relation, segments) }} as r
     group by {{ segment_sets(segments) }}
     having count(*) > 0
 {%- endmacro %}
@@ -481,7 +482,7 @@ key: the column of `relation` that names what stands (an account, a ticket), for
                 sum(r.{{ name }}) as {{ name }},
                 sum(r.{{ name }}) filter (where r.is_before) as before_{{ name }}{{ ',' if not loop.last }}
                 {% endfor %}
-            from clamped as r
+            from {{ with_derived('clamped', segments) }} as r
             group by {{ segment_sets(segments, 'r.grain, r.period_start') }}
         ),
 

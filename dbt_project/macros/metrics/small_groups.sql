@@ -21,7 +21,7 @@ withheld cannot be reckoned from what is shown and the total.
     create table {{ target.schema }}.small_groups as
     with payers as (
         select distinct application, account_id, coalesce(plan_tier, '(unknown)') as plan_tier from staging.subscriptions
-        where valid_from < {{ as_of() }} and status in {{ counted_statuses() }}
+        where valid_from < {{ as_of() }} and status in {{ counted_statuses() }} and not {{ is_intercompany('account_id') }}
     ),
 
     members as (
@@ -79,6 +79,17 @@ withheld cannot be reckoned from what is shown and the total.
 
     select ranked.segment, ranked.segment_value, ranked.smallest as accounts, ranked.smallest < {{ k }} as is_too_small
     from ranked inner join cut on ranked.segment = cut.segment and ranked.place <= cut.place
+    {% for segment in derived_segments() if segment == 'country_group' or run_context().rules.get('legal_entities', []) | selectattr('countries') | list %}
+    {# what holds a withheld country goes with it, since the others of it are shown #}
+    union all
+    select '{{ segment }}', coalesce(r.{{ segment }}, '(unknown)'), min(ranked.smallest), bool_or(ranked.smallest < {{ k }})
+    from ranked
+    inner join cut on ranked.segment = cut.segment and ranked.place <= cut.place
+    inner join {{ with_derived("(select distinct application, nullif(segment_value, '(unknown)') as country from cells where segment = 'country' and application != 'all')", ['country']) }} as r
+        on ranked.segment_value = coalesce(r.country, '(unknown)')
+    where ranked.segment = 'country'
+    group by 1, 2
+    {% endfor %}
     {%- endif -%}
 {% endmacro %}
 

@@ -40,7 +40,7 @@ and critical thresholds make yellow and red, and a missed target is never green;
 
 {# The metrics whose denominator counts nothing, so that it says nothing of chance: money, rates of other rates, and what is made of other metrics. #}
 {% macro without_a_counted_base() -%}
-    ('mrr_growth_rate', 'creator_acquisition_growth_rate', 'mau_growth_rate', 'cac_change_rate', 'ltv_growth_rate', 'registration_growth_rate',
+    ('mrr_growth_rate', 'mrr_growth_rate_constant_currency', 'creator_acquisition_growth_rate', 'mau_growth_rate', 'cac_change_rate', 'ltv_growth_rate', 'registration_growth_rate',
     'creator_revenue_growth_rate', 'international_revenue_share', 'gross_revenue_retention', 'net_revenue_retention', 'price_realisation',
     'market_share', 'ltv', 'ltv_cac_ratio'{% for metric_id in composed_metrics() %}, '{{ metric_id }}'{% endfor %})
 {%- endmacro %}

@@ -40,6 +40,8 @@ HOME_VERSION = 1
 OWN_DIRECTORIES = ("logs", "dbt", "airflow", "demo")
 # the seeds of the dbt project that a home may replace by a file of its own beside northstar.yml (docs/decisions.md, D160)
 REPLACEABLE_SEEDS = ("funnels", "targets")
+# the segments that follow from a row's country and application, and the rules that say how (D360)
+DERIVED_SEGMENTS = {"country_group": "country_groups", "entity": "legal_entities"}
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 SECRET_LOCK = threading.Lock()
 
@@ -86,6 +88,26 @@ class SupportCalendar(Section):
         return given
 
 
+# what a group of countries or an entity is called: it stands in SQL, in addresses and in files
+GROUP_NAME = r"^\w[\w .&+-]{0,59}$"
+GroupName = Annotated[str, Field(strict=True, pattern=GROUP_NAME)]
+COUNTRIES_ADVICE = "give codes of ISO 3166-1, such as [DE, AT, CH]"
+
+
+class LegalEntity(Section):
+    """A company of the group: its id, its name, and whose rows are its own, by application, country, or both. Empty: any."""
+
+    id: GroupName = Field(description="give a short name, such as acme-de")
+    name: Annotated[str, Field(strict=True)] = Field("", description="give its name, such as Acme GmbH")
+    applications: list[GroupName] = Field([], description="give names of applications, such as [web]")
+    countries: list[Annotated[str, Field(strict=True)]] = Field([], description=COUNTRIES_ADVICE)
+
+    @field_validator("countries")
+    @classmethod
+    def _codes(cls, given: list[str]) -> list[str]:
+        return [_code("country", code, COUNTRIES_ADVICE) for code in given]
+
+
 class Rules(Section):
     """Business rules, which decide numbers. These are the defaults; `northstar.yml` changes them."""
 
@@ -116,6 +138,18 @@ class Rules(Section):
         0, strict=True, ge=0,
         description="give the smallest number of accounts that a segment may show, such as 5; 0 shows all",
     )  # fmt: skip
+    # segments of every metric that is split by country (D360)
+    country_groups: dict[GroupName, list[Annotated[str, Field(strict=True)]]] = Field(
+        {}, description="give countries by the name of their group, such as {DACH: [DE, AT, CH]}"
+    )
+    # the first one that a row's application and country fit is the row's
+    legal_entities: list[LegalEntity] = Field(
+        [], description="give rows, such as [{id: acme-us, countries: [US, CA]}, {id: acme-de}]"
+    )
+    # what companies of the group buy from each other is no revenue (D361)
+    intercompany_accounts: list[Annotated[str, Field(strict=True, pattern=r"^[^*]+\*?$")]] = Field(
+        [], description="give ids of accounts, or how they begin, such as [acme-de, ACORN-*]"
+    )
     # the calendar (D292, D295)
     reporting_time_zone: str = Field("UTC", description="give a time zone by its name, such as America/New_York")
     first_weekday: Literal["monday", "sunday", "saturday"] = Field(
@@ -151,6 +185,11 @@ class Rules(Section):
         """How the company divides time."""
         return Calendar(WEEKDAYS.index(self.first_weekday), self.fiscal_year_begins, ZoneInfo(self.reporting_time_zone))
 
+    @property
+    def derived_segments(self) -> list[str]:
+        """The segments that this company has besides those of the catalogue, wherever it has country."""
+        return [segment for segment, rule in DERIVED_SEGMENTS.items() if getattr(self, rule)]
+
     @field_validator("reporting_time_zone")
     @classmethod
     def _is_a_time_zone(cls, given: str) -> str:
@@ -180,6 +219,33 @@ class Rules(Section):
     @classmethod
     def _currency(cls, given: str | None) -> str | None:
         return None if given is None else _code("currency", given, "give a code of ISO 4217, such as USD")
+
+    @field_validator("country_groups")
+    @classmethod
+    def _groups(cls, given: dict[str, list[str]]) -> dict[str, list[str]]:
+        groups = {name: [_code("country", code, COUNTRIES_ADVICE) for code in codes] for name, codes in given.items()}
+        seen: dict[str, str] = {}
+        for name, codes in groups.items():
+            if not codes:
+                raise ValueError(f"{COUNTRIES_ADVICE}; {name} has none")
+            for code in codes:
+                if seen.setdefault(code, name) != name:
+                    raise ValueError(f"{code} is in {seen[code]} and in {name}: a country is in one group")
+        return groups
+
+    @field_validator("legal_entities")
+    @classmethod
+    def _entities(cls, given: list[LegalEntity]) -> list[LegalEntity]:
+        names = [entity.id for entity in given]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise ValueError(f"{name} is there twice: give each entity an id of its own")
+        for entity in given[:-1]:
+            if not entity.applications and not entity.countries:
+                raise ValueError(
+                    f"{entity.id} takes all rows that come to it: put it last, or name its applications or countries"
+                )
+        return given
 
     @field_validator("gross_margin")
     @classmethod

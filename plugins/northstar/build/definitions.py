@@ -32,6 +32,8 @@ class Measure:
     kind: str
     key: str | None
     has_totals: bool
+    # {segment: SQL over r} of those that are no column of the relation
+    derived: dict[str, str] = field(default_factory=dict)
 
 
 class Part(TypedDict):

@@ -182,6 +182,9 @@ def _check_targets(targets: list[tuple[int, Target]], where: str, settings: Sett
     reporting_currency = settings.rules.reporting_currency
     with (settings.root / "dbt_project" / "seeds" / "metric_catalogue.csv").open() as file:
         catalogue = {row["metric_id"]: row for row in csv.DictReader(file)}
+    for row in catalogue.values():
+        if "country" in row["segments"].split(";"):
+            row["segments"] = ";".join([row["segments"], *settings.rules.derived_segments])
     line_by_target: dict[tuple[str | None, ...], int] = {}
     for line, target in targets:
         for column, check in TARGET_CHECKS.items():

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from northstar.base.config_files import Section, nearest_name, read_config_file, read_own_yaml
 from northstar.base.errors import NorthstarError
+from northstar.base.settings import DERIVED_SEGMENTS
 from northstar.build.definitions import Measure, Metric, parents, read_notes
 from northstar.build.generate import CATALOGUE, DECLARED, IS_METRIC_MODEL, METRIC_MODELS, metric_models
 from northstar.warehouse.rows import Connection
@@ -217,7 +218,8 @@ def check_removals(project: Path, connection: Connection) -> list[Finding]:
             removed = [
                 (f", {column}: {name}", (metric_id, *((name, None) if column == "segments" else (None, name))), f"metric_id: {metric_id}, {column[:-1]}: {name}")
                 for column in ("segments", "grains")
-                for name in sorted(_names(metric[column]) - _names(row[column]))
+                # what follows from a home's rules is the home's to take away
+                for name in sorted(_names(metric[column]) - _names(row[column]) - DERIVED_SEGMENTS.keys())
             ]  # fmt: skip
         findings += [
             Finding(

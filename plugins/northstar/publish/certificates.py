@@ -34,7 +34,14 @@ COLUMNS = {
     "coverage": ("jsonb not null", "by metric, in months (else quarters or weeks): first and last complete period, nulls by reason; `not_measured`: what is lacking, by application"),
     "left_out": ("jsonb not null", "number of landed rows from which no number is computed, by rule"),
 }  # fmt: skip
+INTERCOMPANY = (
+    "exists (select 1 from core.run_context cross join lateral jsonb_array_elements_text(coalesce(rules -> 'intercompany_accounts', '[]')) as given "
+    "where account_id = given or (right(given, 1) = '*' and starts_with(account_id, left(given, -1))))"
+)
 LEFT_OUT = {
+    "subscription rows of companies of the group": f"subscriptions where {INTERCOMPANY}",
+    "charges of companies of the group": f"charges where {INTERCOMPANY}",
+    "refunds of companies of the group": f"refunds where charge_id in (select charge_id from staging.charges where {INTERCOMPANY})",
     "tickets that are spam, deleted or merged": "tickets where status in ('spam', 'deleted', 'merged')",
     "subscription rows in a status without MRR": (
         "subscriptions where status not in ('active', 'past_due') "

@@ -5,7 +5,7 @@ It is a record of publications, so it only grows: a rollback takes nothing out o
 
 from psycopg import sql
 
-from northstar.base.settings import Settings
+from northstar.base.settings import DERIVED_SEGMENTS, Settings
 from northstar.build.differences import (
     CATALOGUE,
     DEFINITION,
@@ -51,6 +51,8 @@ IMPLIED_VALUE = """
     case when {s}.state = 'measured' and ({m}.kind in ('sum', 'count', 'distinct') or {m}.kind = 'snapshot' and {m}.unit != 'percent')
     then case when {m}.unit = 'money' then 0.00 else 0 end end
 """
+# a metric's segments without those that follow from a home's rules
+_CATALOGUE_SEGMENTS = f"regexp_replace({{}}.segments, ';({'|'.join(DERIVED_SEGMENTS)})\\M', '', 'g')"
 KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 
 
@@ -104,7 +106,7 @@ POINTS = f"""
         and case when r.series_id is not null then r.value else {IMPLIED_VALUE.format(s="o", m="om")} end
         is distinct from case when a.series_id is not null then a.value else {IMPLIED_VALUE.format(s="n", m="nm")} end
 """
-# restated series: one that begins earlier or later, vanishes, changes its state or has other periods; one row, with the values of the first period that differs
+# restated series, but none of a segment that a changed rule brings: one that begins earlier or later, vanishes, changes its state or has other periods; one row, with the values of the first period that differs
 SERIES = f"""
     with published_series as (
         select series_id, state, holds_from, holds_until from marts.metric_series
@@ -152,7 +154,9 @@ SERIES = f"""
         left join removed as r on r.series_id = affected_series.series_id and r.period_start = p.period_start
         left join added as a on a.series_id = affected_series.series_id and a.period_start = p.period_start
         left join other_periods as other on other.grain = p.grain and other.period_start = p.period_start
-        where p.period_end + om.window_days * interval '24 hours' <= {{as_of}} and (other.grain is not null
+        where (affected_series.segment not in ({", ".join(f"'{name}'" for name in DERIVED_SEGMENTS)})
+            or (affected_series.metric_id, affected_series.segment) in (select metric_id, segment from marts.metric_series))
+            and p.period_end + om.window_days * interval '24 hours' <= {{as_of}} and (other.grain is not null
             and case when v.series_id is not null then v.value else {IMPLIED_VALUE.format(s="o", m="om")} end is not null or o.state is distinct from n.state or v.series_id is null
             and a.series_id is null and {IMPLIED_VALUE.format(s="o", m="om")} is distinct from {IMPLIED_VALUE.format(s="n", m="nm")})
     )
@@ -285,9 +289,11 @@ def _find_causes(
         )
         if differences is not None:
             causes = {metric: _code_causes(differences, manifest, nodes, metric) for metric in metrics}
+            # a rule that only adds segments changes nothing else
+            of_segments = bool(differences.rules) and differences.rules <= set(DERIVED_SEGMENTS.values())
             connection.cursor().executemany(
-                "insert into causes (metric_id, kind) values (%s, %s)",
-                [(metric, kind) for metric, kinds in causes.items() for kind in kinds],
+                "insert into causes (metric_id, kind, is_segmented) values (%s, %s, %s)",
+                [(metric, kind, of_segments and kind == SETTING) for metric, kinds in causes.items() for kind in kinds],
             )
     if differences is not None:
         _insert_catalogue_causes(connection)
@@ -335,7 +341,8 @@ def _insert_catalogue_causes(connection: Connection) -> None:
     connection.execute(
         "insert into causes (metric_id, kind) select coalesce(o.metric_id, n.metric_id), %s from marts.metrics as o "
         "full join marts_candidate.metrics as n on n.metric_id = o.metric_id "
-        "where (o.kind, o.unit, o.window_days, o.grains, o.segments) is distinct from (n.kind, n.unit, n.window_days, n.grains, n.segments) "
+        f"where (o.kind, o.unit, o.window_days, o.grains, {_CATALOGUE_SEGMENTS.format('o')}) "
+        f"is distinct from (n.kind, n.unit, n.window_days, n.grains, {_CATALOGUE_SEGMENTS.format('n')}) "
         "and coalesce(o.metric_id, n.metric_id) in (select metric_id from restated)",
         [DEFINITION],
     )

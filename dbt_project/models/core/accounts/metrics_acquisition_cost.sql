@@ -135,6 +135,19 @@ market as (
     from newest_sizes
     where country != ''
     group by grouping sets ((grain, period_start, application, country), (grain, period_start, country))
+    {% for segment in derived_segments() %}
+    union all
+    select
+        grain,
+        period_start,
+        case when grouping(application) = 1 then 'all' else application end,
+        '{{ segment }}',
+        coalesce({{ segment }}, '(unknown)'),
+        sum(addressable_accounts)
+    from {{ with_derived('newest_sizes', ['country']) }} as r
+    where country != ''
+    group by grouping sets ((grain, period_start, application, {{ segment }}), (grain, period_start, {{ segment }}))
+    {% endfor %}
 ),
 
 -- an application may spend before anybody registers

@@ -11,7 +11,7 @@ with cash as (
         created_at,
         amount_reporting as amount
     from {{ ref('fct_payments') }}
-    where status = 'succeeded' and {{ since_paid('created_at') }}
+    where status = 'succeeded' and not is_intercompany and {{ since_paid('created_at') }}
     union all
     select
         account_id,
@@ -19,7 +19,7 @@ with cash as (
         created_at,
         -amount_reporting
     from {{ ref('fct_refunds') }}
-    where status = 'succeeded' and {{ since_paid('created_at') }}
+    where status = 'succeeded' and not is_intercompany and {{ since_paid('created_at') }}
 )
 
 select

@@ -16,6 +16,7 @@ select
     (attempt_number = 1 and status = 'failed')::int as failed_first,
     (attempt_number = 1 and status = 'failed' and is_payment_collected)::int as recovered
 from {{ ref('fct_payments') }}
+where not is_intercompany
 union all
 select
     null as charge_id,
@@ -32,4 +33,4 @@ select
     0 as failed_first,
     0 as recovered
 from {{ ref('fct_refunds') }}
-where status = 'succeeded'
+where status = 'succeeded' and not is_intercompany

@@ -8,6 +8,9 @@
 {% set margin = ['margin_mrr / nullif(paying_accounts, 0)', 'last_month'] %}
 {% set churn = ['accounts_lost / nullif(accounts_at_start, 0)', 'last_month'] %}
 {% set ltv = rounded(margin[0] ~ ' / nullif(' ~ churn[0] ~ ', 0)') %}
+{# what exchange rates did to what stood is no movement #}
+{% set moved = "coalesce(new_amount + expansion_amount + contraction_amount + churn_amount + reactivation_amount, 0)" %}
+{% set constant_mrr = 'coalesce(opening_mrr, 0) + ' ~ moved %}
 
 with snapshots as (
     select * from {{ ref('mrr_by_period') }}
@@ -95,6 +98,9 @@ placed as (
     'mrr': ['mrr', none],
     'arr': ['mrr * 12', none],
     'mrr_growth_rate': ['mrr - opening_mrr', 'opening_mrr'],
+    'mrr_constant_currency': [constant_mrr, none],
+    'arr_constant_currency': ['(' ~ constant_mrr ~ ') * 12', none],
+    'mrr_growth_rate_constant_currency': [moved, 'opening_mrr'],
     'new_mrr': ['new_amount', none],
     'expansion_mrr': ['expansion_amount', none],
     'contraction_mrr': ['contraction_amount', none],

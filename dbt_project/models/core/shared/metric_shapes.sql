@@ -17,7 +17,7 @@ segments as (
         metric_id,
         trim(segment) as segment
     from metrics
-    cross join unnest(string_to_array(coalesce(segments, ''), ';') || array['']) as segment
+    cross join unnest(string_to_array(coalesce({{ catalogue_segments('segments') }}, ''), ';') || array['']) as segment
 )
 
 select distinct

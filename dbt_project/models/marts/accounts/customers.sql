@@ -37,7 +37,7 @@ payments as (
         count(distinct payment_id) filter (where status = 'failed' and not is_payment_collected) as failed_payments,
         max(created_at) filter (where status = 'failed' and not is_payment_collected) as last_failed_payment_at
     from {{ ref('fct_payments') }}
-    where account_id is not null
+    where account_id is not null and not is_intercompany
     group by account_id
 ),
 

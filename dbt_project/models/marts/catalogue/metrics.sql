@@ -11,7 +11,7 @@ select
     catalogue.direction,
     catalogue.kind,
     catalogue.grains,
-    catalogue.segments,
+    {{ catalogue_segments('catalogue.segments') }} as segments,
     catalogue.window_days,
     catalogue.dashboards,
     catalogue.reports,

@@ -65,7 +65,8 @@ select
     {{ reporting_rate('charges.currency', 'rates.rate') }} as rate_to_reporting,
     {{ major_units('charges.amount', 'currencies.exponent') }} * {{ reporting_rate('charges.currency', 'rates.rate') }}
         as amount_reporting,
-    trim_scale(coalesce(refunded.refunded_amount, 0)) as refunded_minor
+    trim_scale(coalesce(refunded.refunded_amount, 0)) as refunded_minor,
+    {{ is_intercompany('charges.account_id') }} as is_intercompany
 from charges
 inner join siblings on charges.charge_id = siblings.charge_id
 left join refunded on charges.charge_id = refunded.charge_id

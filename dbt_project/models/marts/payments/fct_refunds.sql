@@ -37,7 +37,8 @@ select
     trim_scale(refunds.amount) as amount_minor,
     refunds.currency,
     {{ major_units('refunds.amount', 'currencies.exponent') }} * {{ reporting_rate('refunds.currency', 'rates.rate') }}
-        as amount_reporting
+        as amount_reporting,
+    {{ is_intercompany('charges.account_id') }} as is_intercompany
 from refunds
 left join charges on refunds.charge_id = charges.charge_id
 left join currencies on refunds.currency = currencies.currency

@@ -38,6 +38,7 @@ past_due_since as (
 priced as (
     select
         subscriptions.*,
+        {{ is_intercompany('subscriptions.account_id') }} as is_intercompany,
         -- metered items are billed by use: they carry no MRR
         subscriptions.status in {{ counted_statuses() }} and not coalesce(subscriptions.is_metered, false)
         {% if days %}
@@ -116,11 +117,13 @@ select
     monthly.quantity,
     monthly.currency,
     coalesce(monthly.is_metered, false) as is_metered,
-    monthly.is_counted,
-    case when monthly.is_counted then monthly.monthly_amount else 0 end as mrr_in_currency,
-    case when monthly.is_counted then monthly.monthly_list_amount else 0 end as list_mrr_in_currency,
+    monthly.is_counted and not monthly.is_intercompany as is_counted,
+    case when monthly.is_counted and not monthly.is_intercompany then monthly.monthly_amount else 0 end as mrr_in_currency,
+    case when monthly.is_counted and not monthly.is_intercompany then monthly.monthly_list_amount else 0 end as list_mrr_in_currency,
     monthly.valid_from::date as counts_from_on,
-    coalesce(renewal_gaps.gap_end, monthly.{{ until }})::date as counts_until_on
+    coalesce(renewal_gaps.gap_end, monthly.{{ until }})::date as counts_until_on,
+    monthly.is_intercompany,
+    case when monthly.is_counted and monthly.is_intercompany then monthly.monthly_amount else 0 end as intercompany_mrr_in_currency
 from monthly
 left join renewal_gaps
     on monthly.application = renewal_gaps.application

@@ -45,6 +45,7 @@ class Ledger:
     def __init__(self, tables: Mapping[str, pd.DataFrame], as_of: datetime, rules: Rules):
         self.as_of, self.rules = as_of, rules
         self.rows = {name: self._visible_rows(name, tables.get(name)) for name in entities()}
+        self._leave_out_the_group()
         self.accounts = {a["account_id"]: a for a in self.rows["accounts"]}
         # whole numbers stay ints until the books are closed: most entries are ones
         # Any: numbers of both kinds, and None for the second of a metric that has no denominator
@@ -76,6 +77,23 @@ class Ledger:
             row.setdefault("application", "default")
             rows.append(defaultdict(_nothing, row))
         return rows
+
+    def _leave_out_the_group(self) -> None:
+        """Take out what companies of the group buy from each other; what becomes of an account that is not there is no revenue."""
+        given = self.rules.intercompany_accounts
+        names, beginnings = set(given), tuple(text[:-1] for text in given if text.endswith("*"))
+        if not given:
+            return
+        for entity in ("subscriptions", "charges"):
+            inside = [
+                r
+                for r in self.rows[entity]
+                if r["account_id"] in names or str(r["account_id"] or "").startswith(beginnings)
+            ]
+            self.rows[entity] = [r for r in self.rows[entity] if r not in inside]
+            gone = {r["charge_id"] for r in inside}
+            if entity == "charges":
+                self.rows["refunds"] = [r for r in self.rows["refunds"] if r["charge_id"] not in gone]
 
     def _months(self) -> list[tuple[datetime, datetime]]:
         first = min(self._first_time(name, rows) for name, rows in self.rows.items() if rows and name != "fx_rates")
@@ -124,10 +142,29 @@ class Ledger:
     def scopes(self, when: datetime, application: str, segments: Segments | None) -> Iterator[Scope]:
         """The scopes that an entry counts for."""
         month = self.month_of(when)
+        segments = segments or {}
+        if "country" in segments:
+            segments = {**segments, **self._derived_segments(application, segments["country"])}
         for name in (application, "all"):
             yield month, name, "", ""
-            for segment, value in (segments or {}).items():
+            for segment, value in segments.items():
                 yield month, name, segment, "(unknown)" if value is None else str(value)
+
+    def _derived_segments(self, application: str, country: object) -> Segments:
+        """The group of a country and the legal entity of a row, where the company has such rules."""
+        derived: dict[str, object] = {}
+        if self.rules.country_groups:
+            names = [name for name, countries in self.rules.country_groups.items() if country in countries]
+            derived["country_group"] = names[0] if names else country and "(other)"
+        if self.rules.legal_entities:
+            owners = (
+                entity.id
+                for entity in self.rules.legal_entities
+                if (not entity.applications or application in entity.applications)
+                and (not entity.countries or country in entity.countries)
+            )
+            derived["entity"] = next(owners, None)
+        return derived
 
     def add(
         self,

@@ -28,6 +28,7 @@ def reckon(ledger: Ledger) -> None:
         _month_ends(ledger, application, account, account_holdings)
     _arr_and_arpu(ledger)
     _net_new_mrr_and_quick_ratio(ledger)
+    _constant_currency(ledger)
     for scope, countries in ledger.groups_of("markets"):
         if scope[2] == "":
             ledger.results["active_markets", *scope] = (Fraction(len(countries)), None)
@@ -155,6 +156,8 @@ def _movements(ledger: Ledger, application: str, account: str, account_holdings:
         if amount:
             segments = {"plan_tier": tier, "country": country}
             ledger.add(f"{kind}_mrr", ledger.midnight(day), application, amount, None, segments)
+            owner = {"country": country, "account_type": ledger.accounts.get(account, {}).get("account_type")}
+            ledger.add("moved_mrr", ledger.midnight(day), application, amount, None, owner)
 
 
 def _rate_days(ledger: Ledger, account_holdings: list[Holding], last: date) -> set[date]:
@@ -211,6 +214,7 @@ def _month_ends(ledger: Ledger, application: str, account: str, account_holdings
             if country:
                 ledger.member("markets", start, application, country)
         if opening:
+            ledger.add("opening_mrr", start, application, opening, None, {"country": country, "account_type": kind})
             segments = {"plan_tier": _tier(ledger, opening_holdings, opening_day), "country": country}
             of_kind = segments | {"account_type": kind}
             ledger.add("customer_churn_rate", start, application, int(not closing), 1, of_kind)
@@ -225,6 +229,16 @@ def _arr_and_arpu(ledger: Ledger) -> None:
             ledger.results["arr", *scope] = (12 * mrr, None)
             if paying:
                 ledger.results["arpu", *scope] = (mrr, paying)
+
+
+def _constant_currency(ledger: Ledger) -> None:
+    """What a month began with and what moved in it; what rates did to it is neither."""
+    for scope in {*ledger.scopes_of("opening_mrr"), *ledger.scopes_of("moved_mrr")}:
+        opening, moved = ledger.total("opening_mrr", scope), ledger.total("moved_mrr", scope)
+        ledger.results["mrr_constant_currency", *scope] = (opening + moved, None)
+        ledger.results["arr_constant_currency", *scope] = (12 * (opening + moved), None)
+        if opening:
+            ledger.results["mrr_growth_rate_constant_currency", *scope] = (moved, opening)
 
 
 def _net_new_mrr_and_quick_ratio(ledger: Ledger) -> None:

@@ -104,7 +104,9 @@ def condition(measure: Measure) -> str:
         "r.application = $3::text" if measure.has_totals else "($3::text = 'all' or r.application = $3::text)"
     )
     if measure.segments:
-        choices = " ".join(f"when {literal(name)} then r.{name}::text" for name in measure.segments)
+        choices = " ".join(
+            f"when {literal(name)} then ({measure.derived.get(name, f'r.{name}')})::text" for name in measure.segments
+        )
         names = ", ".join(map(literal, measure.segments))
         conditions.append(
             f"($4::text not in ({names}) or coalesce(case $4::text {choices} end, '(unknown)') = $5::text)"
