@@ -34,6 +34,8 @@ from northstar.warehouse.setup import bootstrap
 
 END = datetime(2026, 3, 3, tzinfo=UTC)
 LENGTHS = {"day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=31)}
+# so many deviations are said to be of what differs from eight values that are alike
+ALIKE = 1000.0
 # an anomaly that becomes known so long after a fault's end is none of it
 AFTER = timedelta(days=2)
 
@@ -102,7 +104,7 @@ def judged_values(series: list[Series]) -> pd.DataFrame:
             known = values.dropna()
             mean, deviation = known.rolling(8).mean().shift(1), known.rolling(8).std().shift(1)
             off = (known - mean).abs()
-            plain = (off / deviation).where(deviation > 0, np.where(off > 0, 99.0, 0.0)).where(deviation.notna())
+            plain = (off / deviation).where(deviation > 0, np.where(off > 0, ALIKE, 0.0)).where(deviation.notna())
             plain = plain.reindex(values.index)
             begin = matrix.begins[n]
             for place, start in enumerate(one["starts"]):
@@ -141,7 +143,10 @@ def report(name: str, quiet: pd.DataFrame, faulty: list[tuple[pd.DataFrame, list
     """Print what a way of judging finds, with values beyond a bound."""
 
     def beyond(frame: pd.DataFrame) -> pd.Series:
-        return frame["times_a_year"] < bound if column == "times_a_year" else frame["deviations"] > bound
+        if column == "times_a_year":
+            return frame["times_a_year"] < bound
+        # with more than three deviations it says nothing where eight values were alike, or no number of them would do
+        return (frame["deviations"] > bound) & ((bound == 3) | (frame["deviations"] < ALIKE))
 
     years = sum((LENGTHS[g] / timedelta(days=365)) * n for g, n in quiet.groupby("grain").size().items())
     series = quiet.groupby(["metric", "application"]).ngroups
@@ -199,8 +204,9 @@ def main() -> int:
     own = len(alarms(quiet, quiet["times_a_year"] < 1 / YEARS))
     report("anomalies", quiet, faulty, "times_a_year", 1 / YEARS)
     report("the plain way, 3 deviations", quiet, faulty, "deviations", 3)
-    bounds = np.arange(3, 99, 0.1)
-    same = next((b for b in bounds if len(alarms(quiet, quiet["deviations"] > b)) <= own), 98.0)
+    bounds = np.arange(3.1, ALIKE + 1, 0.1)
+    varied = quiet["deviations"] < ALIKE
+    same = next(b for b in bounds if len(alarms(quiet, varied & (quiet["deviations"] > b))) <= own)
     report(f"the plain way, {same:.1f} deviations", quiet, faulty, "deviations", same)
     report_causes(lives[True])
     return 0

@@ -109,8 +109,9 @@ def _judge(series: SeriesMatrix, first: int) -> Expectations:
         chance = np.maximum(chance, np.where(is_count, _chance_of_count(value, centre), 0.0))
         before = np.nansum(series.bases[:, begin:t], axis=1)
         chance = np.maximum(chance, np.where(is_share, _chance_of_share(value, base, centre, before), 0.0))
-        known_periods = t - np.maximum(series.begins, begin)
-        absent = _chance_of_none(np.where(is_count[:, None], series.values, series.bases)[:, begin:t], known_periods)
+        counted = np.where(is_count[:, None], series.values, series.bases)[:, begin:t]
+        before_it = (np.arange(begin, t) >= series.begins[:, None]) & ~left_out[:, begin:t]
+        absent = _chance_of_none(counted, np.isfinite(series.values[:, begin:t]), before_it)
         chance = np.where(np.isfinite(value), chance, absent)
         chance[~judged | ~np.isfinite(centre)] = np.nan
         left_out[:, t] = chance < rare
@@ -239,10 +240,12 @@ def _chance_of_share(value: Numbers, base: Numbers, expected: Numbers, base_befo
     return np.where((of >= 1) & (value >= 0) & (value <= 100), chance, 0.0)
 
 
-def _chance_of_none(counted: Numbers, periods: npt.NDArray[np.int64]) -> Numbers:
-    """How likely chance leaves a period without a value: as often as it did before; where it never did, from how much there was at the least."""
-    known = np.isfinite(counted).sum(axis=1)
-    absent = np.maximum(0, periods - known)
-    few = np.nanquantile(counted, 0.1, axis=1)
+def _chance_of_none(counted: Numbers, has_value: Flags, before_it: Flags) -> Numbers:
+    """How likely chance leaves a period without a value: as often as it did before; where it never did, from how much there was at the least.
+
+    counted: how much there was. before_it: the periods that count.
+    """
+    periods, absent = before_it.sum(axis=1), (before_it & ~has_value).sum(axis=1)
+    few = np.nanquantile(np.where(before_it, counted, np.nan), 0.1, axis=1)
     # what comes comes in clusters: half as many count
-    return np.where((absent > 0) | (known == 0), (absent + 1) / (periods + 1), np.exp(-few / 2))
+    return np.where((absent > 0) | ~np.isfinite(few), (absent + 1) / (periods + 1), np.exp(-few / 2))

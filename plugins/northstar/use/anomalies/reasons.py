@@ -21,7 +21,9 @@ LATE = 0.25
 # fewer rows a period say nothing of when they end; the periods before it that are looked at
 FEWEST_ROWS, PERIODS_BEFORE = 20, 7
 PRICED = {"subscriptions", "charges"}
-# what is running: deployments change how it does, and not what is sold
+# one change of a price may be a deal, as in source_marks
+FEWEST_ITEMS = 3
+# what is running: deployments and incidents change how it does, and not what was sold
 RUNNING = {"api_requests", "error_events", "uptime_checks", "resource_samples", "query_stats", "web_vitals", "integration_calls", "events"}
 LATE_DATA, DEFINITION, BACKFILL, RESTATEMENT = "late_data", "definition_change", "backfill", "restatement"
 PRICE, INCIDENT, DEPLOYMENT, UNKNOWN = "price_change", "incident", "deployment", "unknown"
@@ -30,6 +32,18 @@ ROWS: LiteralString = """
     select count(*) filter (where at >= %(begin)s) as rows, max(at) as newest, count(*) filter (where at < %(begin)s) / %(before)s::float8 as rows_before,
         count(*) filter (where at < %(begin)s and extract(epoch from %(begin)s - at)::int %% %(length)s < %(length)s * %(late)s) / %(before)s::float8 as ends_before
     from (select {time}::timestamptz as at from staging.{entity} where {time} >= %(since)s and {time} < %(end)s {own}) as near
+"""
+# the price of a period beside that of the same item before: of the plans and currencies in which the most changed alike
+PRICES: LiteralString = """
+    with prices as (
+        select application, plan_id, valid_from, list_mrr_in_currency / nullif(quantity, 0) as price,
+            lag(list_mrr_in_currency / nullif(quantity, 0)) over item as price_before, lag(plan_id) over item as plan_before, lag(valid_to) over item as valid_before
+        from marts.fct_subscription_periods window item as (partition by subscription_item_id order by valid_from)
+    )
+    select plan_id, round(100 * (price / price_before - 1)) as percent, count(*) as items, min(valid_from) as since
+    from prices where valid_from >= %(begin)s and valid_from < %(end)s and (%(application)s = 'all' or application = %(application)s)
+    and plan_id = plan_before and valid_before = valid_from and price_before > 0 and abs(price / price_before - 1) > 0.005
+    group by 1, 2 having count(*) >= %(fewest)s order by 3 desc, 1, 2 limit 3
 """
 
 
@@ -56,19 +70,32 @@ def find_reason(connection: Connection, anomaly: Anomaly, as_of: datetime) -> Re
     late = _lacking_rows(connection, anomaly, begin, end)
     if late:
         return Reason(LATE_DATA, late)
+    prices = _new_prices(connection, anomaly, begin, end) if anomaly.entities & PRICED else ""
     marks = _marks(connection, anomaly, begin - (end - begin), max(end, as_of))
     for kind, is_meant in (
         (DEFINITION, lambda m: m["is_named"]),
         (BACKFILL, lambda m: m["is_named"]),
         (RESTATEMENT, lambda m: m["is_named"]),
         (PRICE, lambda m: bool(anomaly.entities & PRICED) and m["marked_at"] < end),
-        (INCIDENT, lambda m: m["marked_at"] < end and (m["ended_at"] is None or m["ended_at"] > begin)),
+        (INCIDENT, lambda m: bool(anomaly.entities & RUNNING) and m["marked_at"] < end and (m["ended_at"] is None or m["ended_at"] > begin)),
         (DEPLOYMENT, lambda m: bool(anomaly.entities & RUNNING) and begin - timedelta(days=1) <= m["marked_at"] < end),
     ):  # fmt: skip
         own = [mark for mark in marks if mark["kind"] == kind and is_meant(mark)]
+        if kind == PRICE and prices:
+            return Reason(PRICE, prices)
         if own:
             return Reason(kind, "; ".join(describe_marks(own)[:2]))
     return Reason(UNKNOWN, "no late data, changed definition, backfill, new price or incident is known of")
+
+
+def _new_prices(connection: Connection, anomaly: Anomaly, begin: datetime, end: datetime) -> str:
+    """The plans whose price changed for those who have them already, in words; '' where none did. A price of new items is a mark."""
+    rows = connection.execute(
+        PRICES, {"begin": begin, "end": end, "application": anomaly.application, "fewest": FEWEST_ITEMS}
+    ).fetchall()
+    return "; ".join(
+        f"{row['plan_id']} costs {row['percent']:+} % for {row['items']} subscriptions since {show_utc(row['since'])}" for row in rows
+    )
 
 
 def _marks(connection: Connection, anomaly: Anomaly, since: datetime, until: datetime) -> list[Row]:

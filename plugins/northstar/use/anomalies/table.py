@@ -15,7 +15,7 @@ from northstar.build.needs import alert_causes, metric_entities
 from northstar.use import pages
 from northstar.use.anomalies.find import Anomaly, find_anomalies
 from northstar.use.anomalies.interval import YEARS
-from northstar.use.anomalies.reasons import KINDS, Reason, find_reason
+from northstar.use.anomalies.reasons import DEPLOYMENT, INCIDENT, KINDS, UNKNOWN, Reason, find_reason
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.rows import Connection, fetch_all_as, fetch_one
@@ -45,6 +45,9 @@ ANOMALIES = DescribedTable(
     },
     ("application", "cause"),
 )  # fmt: skip
+
+# what happens often may have happened then by chance
+BEFORE = {UNKNOWN: "", INCIDENT: "at that time ", DEPLOYMENT: "at that time "}
 
 
 class AnomalyRow(TypedDict):
@@ -153,7 +156,7 @@ def describe_anomaly(row: AnomalyRow, unit: str, currency: str) -> str:
     parts = [
         f"an unusual {row['grain']} of {row['period_start']:%Y-%m-%d}: {found}, as chance makes it less often than once in {YEARS:.0f} years",
         f"explained by {row['segment'].replace('_', ' ')} {row['segment_value']}" if row["segment"] else "",
-        f"probably {row['reason'].replace('_', ' ')}: {row['explained']}" if row["reason"] != "unknown" else row["explained"],
+        BEFORE.get(row["reason"], f"probably {row['reason'].replace('_', ' ')}: ") + row["explained"],
         f"shown on {', '.join(row['pages'])}" if row["pages"] else "",
     ]  # fmt: skip
     return "; ".join(part for part in parts if part)
