@@ -52,7 +52,14 @@ class Life:
 
 def life_of(seed: int) -> CompanyOptions:
     """A company whose machines were watched all its life."""
-    return {"seed": seed, "months": 8, "accounts": 1500, "applications": ("coaching", "tutoring", "web"), "end": END, "monitored_days": 240}
+    return {
+        "seed": seed,
+        "months": 8,
+        "accounts": 1500,
+        "applications": ("coaching", "tutoring", "web"),
+        "end": END,
+        "monitored_days": 240,
+    }
 
 
 def live(seed: int, is_faulty: bool, work: Path) -> Life:
@@ -111,8 +118,20 @@ def judged_values(series: list[Series]) -> pd.DataFrame:
                 column = begin + place
                 if column and not np.isnan(result.times_a_year[n, column - 1]):
                     # a value that is not there is none to the plain way
-                    rows.append((one["metric_id"], one["application"], grain, start, start + LENGTHS[grain], result.times_a_year[n, column - 1], plain[column]))
-    frame = pd.DataFrame(rows, columns=["metric", "application", "grain", "start", "known_at", "times_a_year", "deviations"])
+                    rows.append(
+                        (
+                            one["metric_id"],
+                            one["application"],
+                            grain,
+                            start,
+                            start + LENGTHS[grain],
+                            result.times_a_year[n, column - 1],
+                            plain[column],
+                        )
+                    )
+    frame = pd.DataFrame(
+        rows, columns=["metric", "application", "grain", "start", "known_at", "times_a_year", "deviations"]
+    )
     frame["deviations"] = frame["deviations"].fillna(0.0)
     # a metric is judged at the finest grain at which that was possible
     place = frame["grain"].map(GRAINS.index)
@@ -139,7 +158,9 @@ def detected(frame: pd.DataFrame, is_beyond: pd.Series, faults: list[Fault]) -> 
         yield fault, None if pd.isna(first) else (first - fault.began_at) / timedelta(days=1)
 
 
-def report(name: str, quiet: pd.DataFrame, faulty: list[tuple[pd.DataFrame, list[Fault]]], column: str, bound: float) -> None:
+def report(
+    name: str, quiet: pd.DataFrame, faulty: list[tuple[pd.DataFrame, list[Fault]]], column: str, bound: float
+) -> None:
     """Print what a way of judging finds, with values beyond a bound."""
 
     def beyond(frame: pd.DataFrame) -> pd.Series:
@@ -163,7 +184,10 @@ def report(name: str, quiet: pd.DataFrame, faulty: list[tuple[pd.DataFrame, list
 def report_causes(lives: list[Life]) -> None:
     """Print how often the notice named the right part and the right cause, and how many notices there were of one fault."""
     told = [(fault, found) for life in lives for fault, found in zip(life.faults, life.causes, strict=True) if found]
-    own = [(fault, next((f for f in found if f[0] == fault.application and set(f[4]) & set(fault.metrics)), None), found) for fault, found in told]
+    own = [
+        (fault, next((f for f in found if f[0] == fault.application and set(f[4]) & set(fault.metrics)), None), found)
+        for fault, found in told
+    ]
     with_part = [(fault, one) for fault, one, _ in own if fault.segment]
     parts = sum(one is not None and one[1:3] == (fault.segment, fault.segment_value) for fault, one in with_part)
     reasons = {"stop": "late_data", "price": "price_change"}
@@ -172,7 +196,9 @@ def report_causes(lives: list[Life]) -> None:
     print(f"notices of {len(told)} faults, {np.mean([len(f) for _, f in told]) if told else 0:.1f} each (one is right): the part of {parts} of {len(with_part)} "
           f"and the reason of {right} of {len(with_reason)} right")  # fmt: skip
     for fault, one, found in own:
-        print(f"    {fault.kind} of {fault.application} {fault.entity} {fault.segment_value} {fault.began_at:%Y-%m-%d}: {one[1:] if one else found}")
+        print(
+            f"    {fault.kind} of {fault.application} {fault.entity} {fault.segment_value} {fault.began_at:%Y-%m-%d}: {one[1:] if one else found}"
+        )
 
 
 def main() -> int:
@@ -196,10 +222,19 @@ def main() -> int:
                         kept.parent.mkdir(parents=True, exist_ok=True)
                         kept.write_bytes(pickle.dumps(life))
                 lives[is_faulty].append(life)
-                print(f"company {seed}{' with ' + str(len(life.faults)) + ' faults' if is_faulty else ''}: {len(life.series)} series", flush=True)
+                print(
+                    f"company {seed}{' with ' + str(len(life.faults)) + ' faults' if is_faulty else ''}: {len(life.series)} series",
+                    flush=True,
+                )
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    quiet = pd.concat([judged_values(life.series).assign(metric=lambda f, n=n: f["metric"] + f"|{n}") for n, life in enumerate(lives[False])], ignore_index=True)
+    quiet = pd.concat(
+        [
+            judged_values(life.series).assign(metric=lambda f, n=n: f["metric"] + f"|{n}")
+            for n, life in enumerate(lives[False])
+        ],
+        ignore_index=True,
+    )
     faulty = [(judged_values(life.series), life.faults) for life in lives[True]]
     own = len(alarms(quiet, quiet["times_a_year"] < 1 / YEARS))
     report("anomalies", quiet, faulty, "times_a_year", 1 / YEARS)

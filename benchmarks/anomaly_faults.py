@@ -16,10 +16,39 @@ from northstar.demo.company import Company
 
 # days between two faults of an application, and before a company's end: the faults do not overlap in what metrics remember
 APART, FIRST_AFTER = 30, 75
-ACTIVITY = ("dau", "dau_rate", "wau", "tool_invocations", "tool_error_rate", "session_duration", "auth_success_rate", "weekly_active_learners", "weekly_active_tutors")
+ACTIVITY = (
+    "dau",
+    "dau_rate",
+    "wau",
+    "tool_invocations",
+    "tool_error_rate",
+    "session_duration",
+    "auth_success_rate",
+    "weekly_active_learners",
+    "weekly_active_tutors",
+)
 PAYMENTS = ("payment_failure_rate", "payment_success_rate")
-REQUESTS = ("api_response_time", "api_response_time_p50", "api_response_time_p95", "api_response_time_p99", "error_rate", "critical_error_rate", "auth_response_time", "booking_conversion_rate")
-REVENUE = ("mrr", "expansion_mrr", "net_new_mrr", "arpu", "arr", "mrr_growth_rate", "net_revenue_retention", "ltv", "new_mrr")
+REQUESTS = (
+    "api_response_time",
+    "api_response_time_p50",
+    "api_response_time_p95",
+    "api_response_time_p99",
+    "error_rate",
+    "critical_error_rate",
+    "auth_response_time",
+    "booking_conversion_rate",
+)
+REVENUE = (
+    "mrr",
+    "expansion_mrr",
+    "net_new_mrr",
+    "arpu",
+    "arr",
+    "mrr_growth_rate",
+    "net_revenue_retention",
+    "ltv",
+    "new_mrr",
+)
 DOWNLOADS = ("package_downloads",)
 # {entity: the metrics in which its rows are seen}
 SEEN_IN = {"events": ACTIVITY, "charges": PAYMENTS, "api_requests": REQUESTS, "package_downloads": DOWNLOADS}
@@ -116,9 +145,7 @@ def repeated_tools(company: Company, application: str, at: datetime, chance: ran
     rows = _within(company, "events", application, at, end) & (events.event_name == "tool.invoked")
     if rows.sum() < 20:
         return None
-    copies = [
-        events[rows].assign(event_id=events[rows].event_id + f"_again{n}") for n in range(4)
-    ]
+    copies = [events[rows].assign(event_id=events[rows].event_id + f"_again{n}") for n in range(4)]
     attributes = events.attrs
     company.tables["events"] = pd.concat([events, *copies], ignore_index=True)
     company.tables["events"].attrs = attributes

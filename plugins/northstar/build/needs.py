@@ -10,7 +10,7 @@ import jinja2
 FOLDER = Path("dbt_project") / "macros" / "metrics"
 
 
-class _Returned(Exception):  # noqa: N818 - it is how a macro answers, not an error
+class _Returned(Exception):
     """What a macro returned: dbt's `return` leaves the macro with a value that is no text."""
 
     def __init__(self, value: object):

@@ -11,7 +11,18 @@ STANDS_ON = {
 }  # fmt: skip
 
 
-def judged(metric, application="web", value=10.0, expected=50.0, times=0.01, segment=("", ""), base=None, numerator=None, kind="sum", unit="count"):
+def judged(
+    metric,
+    application="web",
+    value=10.0,
+    expected=50.0,
+    times=0.01,
+    segment=("", ""),
+    base=None,
+    numerator=None,
+    kind="sum",
+    unit="count",
+):
     """A newest value and what it was expected to be."""
     series = {
         "metric_id": metric, "kind": kind, "unit": unit, "grain": "day", "application": application, "segment": segment[0], "segment_value": segment[1],
@@ -30,22 +41,37 @@ def together(*found):
 
 def test_what_stands_on_the_same_rows_is_one_cause_and_the_rarest_speaks():
     found = together(judged("dau", times=0.02), judged("tools", times=0.001), judged("failures"), judged("dau", "shop"))
-    assert found == [("shop", ["dau"], ["events"]), ("web", ["failures"], ["charges"]), ("web", ["tools", "dau"], ["events"])]
+    assert found == [
+        ("shop", ["dau"], ["events"]),
+        ("web", ["failures"], ["charges"]),
+        ("web", ["tools", "dau"], ["events"]),
+    ]
     # one metric on two entities joins those of either
-    assert together(judged("dau"), judged("signups", times=0.02), judged("rate", times=0.03)) == [("web", ["dau", "signups", "rate"], ["accounts", "events"])]
+    assert together(judged("dau"), judged("signups", times=0.02), judged("rate", times=0.03)) == [
+        ("web", ["dau", "signups", "rate"], ["accounts", "events"])
+    ]
 
 
 def test_the_companys_own_is_its_applications_and_that_of_several_the_companys():
     assert together(judged("dau", "all"), judged("dau", "web")) == [("web", ["dau"], ["events"])]
-    assert together(judged("dau", "all"), judged("failures", "web")) == [("all", ["dau"], ["events"]), ("web", ["failures"], ["charges"])]
+    assert together(judged("dau", "all"), judged("failures", "web")) == [
+        ("all", ["dau"], ["events"]),
+        ("web", ["failures"], ["charges"]),
+    ]
     several = together(judged("dau", "all"), judged("dau", "web"), judged("tools", "shop"), judged("failures", "shop"))
     assert several == [("all", ["dau", "dau", "tools"], ["events"]), ("shop", ["failures"], ["charges"])]
 
 
 def test_a_segment_explains_what_one_of_its_values_misses():
     total = judged("dau", value=60, expected=100)
-    channels = [judged("dau", value=5, expected=40, segment=("channel", "mobile")), judged("dau", value=55, expected=60, segment=("channel", "web"))]
-    countries = [judged("dau", value=33, expected=55, segment=("country", "US")), judged("dau", value=27, expected=45, segment=("country", "DE"))]
+    channels = [
+        judged("dau", value=5, expected=40, segment=("channel", "mobile")),
+        judged("dau", value=55, expected=60, segment=("channel", "web")),
+    ]
+    countries = [
+        judged("dau", value=33, expected=55, segment=("country", "US")),
+        judged("dau", value=27, expected=45, segment=("country", "DE")),
+    ]
     # of 40 that are missing 35 are mobile's, which was two of five; the US is missed as much as it is large
     segment, amounts, explains = explain_miss(total, channels + countries, [])
     assert (segment, amounts, explains) == ("channel", [("mobile", -35), ("web", -5)], True)
@@ -66,5 +92,8 @@ def test_a_rate_is_missed_by_what_a_part_has_beyond_the_expected_rate():
 
 
 def test_applications_are_the_parts_of_the_company():
-    total, totals = judged("dau", "all", value=60, expected=100), [judged("dau", "web", value=22, expected=60), judged("dau", "shop", value=38, expected=40)]
+    total, totals = (
+        judged("dau", "all", value=60, expected=100),
+        [judged("dau", "web", value=22, expected=60), judged("dau", "shop", value=38, expected=40)],
+    )
     assert explain_miss(total, [], [total, *totals]) == ("application", [("web", -38), ("shop", -2)], True)

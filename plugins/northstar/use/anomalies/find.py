@@ -107,7 +107,11 @@ def find_anomalies(
     totals = _finest(judge_newest(read_series(connection, as_of, "v.segment = ''")))
     found = [j for j in totals if j.is_anomaly]
     metrics = sorted({j.series["metric_id"] for j in found})
-    parts = judge_newest(read_series(connection, as_of, "v.segment != '' and v.metric_id = any(%(metrics)s)", metrics)) if found else []
+    parts = (
+        judge_newest(read_series(connection, as_of, "v.segment != '' and v.metric_id = any(%(metrics)s)", metrics))
+        if found
+        else []
+    )
     anomalies = [
         _explain(group, entities, totals, parts, currency) for group, entities in put_together(found, stands_on)
     ]
@@ -125,7 +129,10 @@ def read_series(
         f"when '{grain}' then {REMEMBERED[grain]} * interval '{length}'" for grain, length in LENGTHS.items()
     )
     text = SERIES.format(remembered=remembered, which=which)
-    return fetch_all_as(Series, connection.execute(text, {"as_of": as_of, "grains": list(GRAINS), "metrics": list(metrics), "times": times}))
+    return fetch_all_as(
+        Series,
+        connection.execute(text, {"as_of": as_of, "grains": list(GRAINS), "metrics": list(metrics), "times": times}),
+    )
 
 
 def judge_newest(series: list[Series]) -> list[Judged]:
@@ -179,7 +186,9 @@ def put_together(
     unusual, and more than half of those that are its parts are, it speaks for them.
     """
     by_application: dict[str, list[tuple[list[Judged], frozenset[str]]]] = defaultdict(list)
-    for application, own in groupby(sorted(found, key=lambda j: j.series["application"]), lambda j: j.series["application"]):
+    for application, own in groupby(
+        sorted(found, key=lambda j: j.series["application"]), lambda j: j.series["application"]
+    ):
         by_application[application] = _connected(list(own), stands_on)
     company = by_application.pop("all", [])
     for group, entities in company:
@@ -237,7 +246,9 @@ def _explain(
     return anomaly
 
 
-def explain_miss(one: Judged, parts: list[Judged], totals: list[Judged]) -> tuple[str, list[tuple[str, float]], bool] | None:
+def explain_miss(
+    one: Judged, parts: list[Judged], totals: list[Judged]
+) -> tuple[str, list[tuple[str, float]], bool] | None:
     """(segment, by how much each of its values missed what it was expected to be, whether the first explains the miss); None where no segment is known.
 
     one: the total. Of a company's total its applications are a segment as well.

@@ -81,13 +81,31 @@ def judge(series: SeriesMatrix, first: int) -> Expectations:
     """The expectations of the columns from `first` on, each made of those before it."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return _judge(series, first)
+        if first < series.values.shape[1] - 1:
+            return _judge(series, first, REMEMBERED[series.grain])
+        # anomalies of the past are looked for only where the newest value would be one if the largest errors of the past were
+        found = _judge(series, first, 0)
+        narrowest = _judge(series, first, 0, is_narrowest=True)
+        rows = (narrowest.times_a_year < 2 / YEARS).any(axis=1) | ~np.isfinite(series.values[:, -1])
+        if rows.any():
+            exact = _judge(_rows(series, rows), first, REMEMBERED[series.grain])
+            for name, values in vars(exact).items():
+                getattr(found, name)[rows] = values
+        return found
 
 
-def _judge(series: SeriesMatrix, first: int) -> Expectations:
+def _rows(series: SeriesMatrix, rows: Flags) -> SeriesMatrix:
+    bases_of = [basis for basis, is_own in zip(series.bases_of, rows, strict=True) if is_own]
+    return SeriesMatrix(series.grain, series.values[rows], series.bases[rows], series.begins[rows], bases_of)
+
+
+def _judge(series: SeriesMatrix, first: int, warm_up: int, is_narrowest: bool = False) -> Expectations:
+    """warm_up: so many periods before `first` are judged as well, for their anomalies. is_narrowest: as if the largest errors were anomalies."""
     grain, (rows, periods) = series.grain, series.values.shape
     scales = np.array([basis.scale for basis in series.bases_of])
-    is_count, is_share = (np.array([getattr(b, name) for b in series.bases_of], dtype=bool) for name in ("is_count", "is_share"))
+    is_count, is_share = (
+        np.array([getattr(b, name) for b in series.bases_of], dtype=bool) for name in ("is_count", "is_share")
+    )
     scaled = _scaled(series.values, scales)
     weights = np.sqrt(np.where(series.bases > 0, series.bases, 1.0))
     forecasts = _forecasts(scaled, weights, SEASON[grain])
@@ -97,10 +115,12 @@ def _judge(series: SeriesMatrix, first: int) -> Expectations:
     every = np.arange(rows)
     rare = 1 / (YEARS * PER_YEAR[grain])
     # anomalies of the past widen no interval, so each period is judged in its turn; those before the last that is remembered matter to none
-    for t in range(max(1, first - REMEMBERED[grain]), periods):
+    for t in range(max(1, first - warm_up), periods):
         begin = max(0, t - REMEMBERED[grain])
         own, enough = _best_way(errors[:, :, begin:t], FEWEST[grain])
         sizes, count = _counted(np.abs(errors[own, every, begin:t]), left_out[:, begin:t])
+        if is_narrowest:
+            sizes, count = _without_largest(sizes, count)
         moves = (sizes > 1e-9).sum(axis=1) >= MOVING * count
         judged = enough & (moves | is_count | is_share)
         expected, weight, value, base = forecasts[own, every, t], weights[:, t], series.values[:, t], series.bases[:, t]
@@ -117,7 +137,12 @@ def _judge(series: SeriesMatrix, first: int) -> Expectations:
         left_out[:, t] = chance < rare
         if t >= first:
             far = _limit(sizes, count, rare) / weight
-            ends = (centre, _unscaled(expected - far, scales), _unscaled(expected + far, scales), chance * PER_YEAR[grain])
+            ends = (
+                centre,
+                _unscaled(expected - far, scales),
+                _unscaled(expected + far, scales),
+                chance * PER_YEAR[grain],
+            )
             found[:, :, t - first] = [np.where(judged, end, np.nan) for end in ends]
     return Expectations(*found)
 
@@ -192,6 +217,11 @@ def _counted(sizes: Numbers, left_out: Flags) -> tuple[Numbers, Numbers]:
     return kept, np.isfinite(kept).sum(axis=1).astype(float)
 
 
+def _without_largest(sizes: Numbers, count: Numbers) -> tuple[Numbers, Numbers]:
+    kept = np.maximum(3, count - np.floor(LEFT_OUT * count + 1))
+    return np.where(np.arange(sizes.shape[1]) < kept[:, None], sizes, np.nan), np.minimum(kept, count)
+
+
 def _tail(sizes: Numbers, count: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     """By row: (from where on errors are large, by how much those exceed that on average, how many do)."""
     large = np.minimum(np.maximum(3, np.ceil(TAIL * count)), count)
@@ -212,7 +242,9 @@ def _chance(size: Numbers, sizes: Numbers, count: Numbers) -> Numbers:
     by_spread = 2 * special.stdtr(count - 1, -size / _spread(sizes, count))
     begin, beyond, large = _tail(sizes, count)
     by_tail = np.where(size <= begin, 1.0, np.where(beyond > 0, large / count * np.exp(-(size - begin) / beyond), 0.0))
-    return np.where(np.nanmax(np.nan_to_num(sizes), axis=1) > 0, np.maximum(by_spread, by_tail), (size == 0).astype(float))
+    return np.where(
+        np.nanmax(np.nan_to_num(sizes), axis=1) > 0, np.maximum(by_spread, by_tail), (size == 0).astype(float)
+    )
 
 
 def _limit(sizes: Numbers, count: Numbers, chance: float) -> Numbers:
@@ -225,7 +257,9 @@ def _limit(sizes: Numbers, count: Numbers, chance: float) -> Numbers:
 def _chance_of_count(value: Numbers, expected: Numbers) -> Numbers:
     """How likely chance alone makes a count at least as far from what was expected (Poisson)."""
     rate = expected + 0.5
-    return 2 * np.minimum(special.pdtr(np.floor(value), rate), np.where(value >= 1, special.pdtrc(np.ceil(value) - 1, rate), 1.0))
+    return 2 * np.minimum(
+        special.pdtr(np.floor(value), rate), np.where(value >= 1, special.pdtrc(np.ceil(value) - 1, rate), 1.0)
+    )
 
 
 def _chance_of_share(value: Numbers, base: Numbers, expected: Numbers, base_before: Numbers) -> Numbers:

@@ -14,17 +14,28 @@ from northstar.base.clock import show_utc
 from northstar.contract import entities
 from northstar.use.anomalies.find import Anomaly
 from northstar.use.words import describe_marks
-from northstar.warehouse.rows import Connection, Row, fetch_all_as
+from northstar.warehouse.rows import Connection, Row, fetch_all_as, fetch_one
 
 # rows that end earlier than this part of a period before its end came late, or not at all, where the periods before it were fuller
 LATE = 0.25
 # fewer rows a period say nothing of when they end; the periods before it that are looked at
 FEWEST_ROWS, PERIODS_BEFORE = 20, 7
+# of longer periods the rows are not counted: they are many, and a day without any is a small part
+LONGEST = timedelta(days=8)
 PRICED = {"subscriptions", "charges"}
 # one change of a price may be a deal, as in source_marks
 FEWEST_ITEMS = 3
 # what is running: deployments and incidents change how it does, and not what was sold
-RUNNING = {"api_requests", "error_events", "uptime_checks", "resource_samples", "query_stats", "web_vitals", "integration_calls", "events"}
+RUNNING = {
+    "api_requests",
+    "error_events",
+    "uptime_checks",
+    "resource_samples",
+    "query_stats",
+    "web_vitals",
+    "integration_calls",
+    "events",
+}
 LATE_DATA, DEFINITION, BACKFILL, RESTATEMENT = "late_data", "definition_change", "backfill", "restatement"
 PRICE, INCIDENT, DEPLOYMENT, UNKNOWN = "price_change", "incident", "deployment", "unknown"
 KINDS = (LATE_DATA, DEFINITION, BACKFILL, RESTATEMENT, PRICE, INCIDENT, DEPLOYMENT, UNKNOWN)
@@ -94,13 +105,14 @@ def _new_prices(connection: Connection, anomaly: Anomaly, begin: datetime, end: 
         PRICES, {"begin": begin, "end": end, "application": anomaly.application, "fewest": FEWEST_ITEMS}
     ).fetchall()
     return "; ".join(
-        f"{row['plan_id']} costs {row['percent']:+} % for {row['items']} subscriptions since {show_utc(row['since'])}" for row in rows
+        f"{row['plan_id']} costs {row['percent']:+} % for {row['items']} subscriptions since {show_utc(row['since'])}"
+        for row in rows
     )
 
 
 def _marks(connection: Connection, anomaly: Anomaly, since: datetime, until: datetime) -> list[Row]:
     """The marks that may have to do with it; is_named: it names one of its metrics."""
-    if connection.execute("select to_regclass('marts.marks') as t").fetchone()["t"] is None:  # type: ignore[index]
+    if fetch_one(connection.execute("select to_regclass('marts.marks') as t"))["t"] is None:
         return []
     return connection.execute(
         "select *, coalesce(metrics && %(metrics)s::text[], false) as is_named from marts.marks where marked_at <= %(until)s and (marked_at >= %(since)s "
@@ -113,6 +125,8 @@ def _marks(connection: Connection, anomaly: Anomaly, since: datetime, until: dat
 def _lacking_rows(connection: Connection, anomaly: Anomaly, begin: datetime, end: datetime) -> str:
     """That no rows came, or that they end before the period does, in words; '' where they are there."""
     length = end - begin
+    if length > LONGEST:
+        return ""
     for name in sorted(anomaly.entities & entities().keys()):
         entity = entities()[name]
         has_application = "application" in entity.columns and anomaly.application != "all"

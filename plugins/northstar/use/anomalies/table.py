@@ -127,7 +127,9 @@ def pages_with(metrics: list[str]) -> list[str]:
     # as a file: what draws the pages is not needed here
     contents: list[_Page] = read_own_yaml(Path(pages.__path__[0]) / "pages.yml")
     return [
-        page["title"] for page in contents if any(set(panel.get("metrics", [])) & set(metrics) for panel in page["panels"])
+        page["title"]
+        for page in contents
+        if any(set(panel.get("metrics", [])) & set(metrics) for panel in page["panels"])
     ]
 
 
