@@ -1,7 +1,7 @@
 """What each metric stands on, as the dbt project's macros say it, without dbt."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,8 +32,7 @@ def alert_causes(root: Path) -> dict[str, str]:
 @lru_cache(maxsize=2)
 def _metric_entities(root: Path) -> dict[str, frozenset[str]]:
     known = {
-        name: lambda name=name: _call(root, "declared_metrics.sql", name, {})
-        for name in ("counted_metrics", "composed_metrics")
+        name: partial(_call, root, "declared_metrics.sql", name, {}) for name in ("counted_metrics", "composed_metrics")
     }
     needs = _call(root, "needs.sql", "metric_needs", known)
     return {

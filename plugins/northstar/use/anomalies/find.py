@@ -36,7 +36,7 @@ SERIES = """
         max(r.period_end) as ends_at, array_agg(v.value::float8 order by v.period_start) as values,
         array_agg(v.numerator::float8 order by v.period_start) as numerators, array_agg(v.denominator::float8 order by v.period_start) as denominators
     from marts.metric_values as v join marts.metrics as m using (metric_id) join recent as r on v.grain = r.grain and v.period_start = r.period_start
-    where m.level in ('1', '2') and v.is_complete and r.period_end + m.window_days * interval '24 hours' <= %(as_of)s and {which}
+    where m.level in ('1', '2') and v.is_complete and v.null_reason is distinct from 'small_group' and r.period_end + m.window_days * interval '24 hours' <= %(as_of)s and {which}
     group by 1, 2, 3, 4, 5, 6, 7 order by 4, 1, 5, 6, 7
 """
 
