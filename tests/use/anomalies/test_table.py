@@ -118,7 +118,7 @@ def test_a_backfill_that_names_the_metric_is_named(fallen):
 
 def test_rows_that_did_not_land_are_named_before_anything_else(fallen, landed):
     landed(bookings=[
-        {"booking_id": f"an_{day}_{n}", "student_id": "s", "tutor_id": "t", "application": "shop", "price_amount": 100, "currency": "USD",
+        {"booking_id": f"an_{day}_{n}", "student_id": "s", "tutor_id": "t", "application": "shop", "price_amount": 100, "commission_rate": 0.1, "currency": "USD",
          "requested_at": f"2026-02-{day:02}T{n + 1:02}:00:00Z", "updated_at": f"2026-02-{day:02}T{n + 1:02}:00:00Z"}
         for day in range(21, 28) for n in range(5)
     ])  # fmt: skip
