@@ -67,7 +67,7 @@ def landed(built, tmp_path):
     yield landing
     with db.connect(built, "owner", autocommit=True) as connection:
         # other tests look at every table of the marts
-        connection.execute("drop table if exists marts.open_alerts")
+        connection.execute("drop table if exists marts.open_alerts, marts.anomalies")
         for table in tables:
             connection.execute(f"delete from audit.{table}")
         for row in connection.execute(

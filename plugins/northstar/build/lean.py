@@ -139,7 +139,8 @@ def with_one_empty_table() -> Iterator[None]:
     """Give all statements that return no rows the same empty table, of which each would make one of its own, with everything that guesses types."""
     from dbt_common.clients import agate_helper
 
-    empty = agate_helper.empty_table()
+    make: Callable[[], object] = agate_helper.empty_table
+    empty = make()
     with _replaced(agate_helper, "empty_table", lambda: empty):
         yield
 

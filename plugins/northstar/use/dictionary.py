@@ -5,6 +5,7 @@ from operator import itemgetter
 
 from northstar.base.settings import Settings
 from northstar.use.alerts.table import OPEN_ALERTS
+from northstar.use.anomalies.table import ANOMALIES
 from northstar.use.forecasts import TABLES
 from northstar.warehouse import db
 
@@ -24,7 +25,7 @@ def data_dictionary(settings: Settings) -> str:
         "",
     ]
     # these tables are made after a publication, and may not exist yet
-    for table in (*TABLES, OPEN_ALERTS):
+    for table in (*TABLES, OPEN_ALERTS, ANOMALIES):
         rows = [r for r in rows if r["table_name"] != table.name]
         rows += [
             {

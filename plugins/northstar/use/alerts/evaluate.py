@@ -1,7 +1,8 @@
 """Evaluate the alerts: find what is wrong, and send notices to the people concerned.
 
-Alerts have three sources: `signals` (rules.yml on rows that have landed, not audited yet), `targets` (marts.alerts, after each
-publication), and the job itself (failed runs, broken freshness promises, quarantine). There is one evaluation at a time. The next
+Alerts have four sources: `signals` (rules.yml on rows that have landed, not audited yet), `targets` (marts.alerts, after each
+publication), anomalies (values that their own past does not explain, judged once for each version), and the job itself (failed runs, broken
+freshness promises, quarantine). There is one evaluation at a time. The next
 evaluation tries an address again that failed.
 """
 
@@ -30,6 +31,7 @@ from northstar.use.alerts.notices import (
 )
 from northstar.use.alerts.rules import Rule, rules
 from northstar.use.alerts.table import store_open
+from northstar.use.anomalies.table import describe_anomaly, refresh_anomalies
 from northstar.use.changes import explain_change
 from northstar.use.marts import Marts
 from northstar.use.notify import Address, Body, Channels, Message, read_channels, send_message
@@ -56,6 +58,7 @@ JOB = {
     "maintenance_failed",
 }
 TRENDS = {"rise", "drop", "spike"}
+ANOMALY = "anomaly"
 # a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (docs/semantics.md)
 TWO_IN_A_ROW = (
     "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
@@ -89,7 +92,9 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         last = fetch_one(connection.execute("select max(evaluated_at) as at from audit.alert_evaluations"))["at"]
         findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
         findings += _targets(settings)
-        sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
+        anomalies, judged_version = _anomalies(settings, broken)
+        findings += anomalies
+        sources = {"targets", ANOMALY, *(rule["rule"] for rule in rules())} - broken.keys()
         store_findings(connection, group_by_cause(findings), sources, now)
         store_open(connection)
         if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
@@ -97,7 +102,8 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
             progress("nothing has been published yet: alerts begin with the first version")
         else:
             connection.execute(
-                "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
+                "insert into audit.alert_evaluations (evaluated_at, findings, anomalies_of) values (%s, %s, %s)",
+                [now, len(findings), judged_version],
             )
     with db.connect(settings, "publisher") as connection:
         # a lock of the session, not of a transaction: what was sent is committed message by message
@@ -274,6 +280,28 @@ def _targets(settings: Settings) -> list[Finding]:
     ]  # fmt: skip
 
 
+def _anomalies(settings: Settings, broken: dict[str, str]) -> tuple[list[Finding], int | None]:
+    """What is unusual about the newest values, and the version that was judged. What fails is noted in `broken`, and does not affect the rules."""
+    try:
+        rows, version = refresh_anomalies(settings)
+    except Exception as exc:
+        broken[ANOMALY] = str(exc).splitlines()[0]
+        return [], None
+    marts = Marts(settings)
+    catalogue = marts.catalogue()
+    found = []
+    for row in rows:
+        unit = catalogue[row["metric_id"]]["unit"]
+        is_above = row["value"] is not None and row["value"] > row["expected"]
+        found.append(Finding(
+            f"{row['cause']}|{row['application']}", ANOMALY, row["metric_id"], row["application"], row["segment"], row["segment_value"], "warning", "notify owner",
+            row["value"], row["high"] if is_above else row["low"], row["period_start"], describe_anomaly(row, unit, marts.currency), "metrics", ANOMALY,
+            contributes=", ".join(row["contributors"]), cause=row["cause"], compared_with="the end of what was expected", baseline=row["expected"],
+            also=", ".join(row["metrics"][1:]),
+        ))  # fmt: skip
+    return found, version
+
+
 def _missed(rule: str, grain: str) -> str:
     """What a target's alert says of it."""
     if rule in TRENDS:
@@ -341,7 +369,7 @@ def _describe_alert(settings: Settings, channels: Channels, marts: Marts, addres
         part = next(iter(explain_change(marts, notice["metric_id"], notice["application"], currency)), part)
     if part:
         lines.append(f"  contributes most: {part}")
-    if notice["rule"] != "target" and notice["rule"] not in JOB and not (rule and "reads" in rule):
+    if notice["rule"] not in ("target", ANOMALY) and notice["rule"] not in JOB and not (rule and "reads" in rule):
         lines.append("  from rows as they landed, before they were audited")
     if notice["rule"] in JOB:
         lines.append(f"  runbook: {runbook(settings, channels, notice['rule'])}")

@@ -68,7 +68,7 @@ def _merge_findings(findings: list[Finding]) -> Finding:
     return replace(
         worst,
         since=min(f.since for f in findings),
-        also=", ".join(also),
+        also=", ".join(filter(None, (worst.also, *also))),
         quiet=max(f.quiet for f in findings),
         fired_in_marts=max(f.fired_in_marts for f in findings),
     )
