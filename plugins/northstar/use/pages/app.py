@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -62,6 +62,8 @@ FEW = 12
 # the columns that have names from sources, and the characters of one that is not cut
 NAMED, LONG = ("application", "segment", "of", "contributes most", "of the same cause"), 24
 LOG = logging.getLogger(__name__)
+# what a cell of a table shows
+Cell = TypeVar("Cell")
 # Vizro needs the name of a frame for each figure; ours read the marts instead
 NO_FRAME = "none"
 data_manager[NO_FRAME] = pd.DataFrame
@@ -359,7 +361,7 @@ def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.
     return html.Div([html.Label([f"Search {caption}", field], className="northstar-search-label"), table])
 
 
-def _cut(name: str, shown: object) -> object:
+def _cut(name: str, shown: Cell) -> Cell | html.Span:
     """A cell that names something: a long name is cut where it is shown, and whole where it is pointed at."""
     if name not in NAMED or not isinstance(shown, str) or len(shown) <= LONG:
         return shown
