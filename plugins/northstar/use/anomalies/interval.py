@@ -234,7 +234,8 @@ def _tail(sizes: Numbers, count: Numbers) -> tuple[Numbers, Numbers, Numbers]:
 
 def _spread(sizes: Numbers, count: Numbers) -> Numbers:
     """By row: the spread of errors, a little wider for being known from few."""
-    return np.sqrt(np.nansum(sizes**2, axis=1) / count * (1 + 1 / count))
+    spread: Numbers = np.sqrt(np.nansum(sizes**2, axis=1) / count * (1 + 1 / count))
+    return spread
 
 
 def _chance(size: Numbers, sizes: Numbers, count: Numbers) -> Numbers:
@@ -242,24 +243,27 @@ def _chance(size: Numbers, sizes: Numbers, count: Numbers) -> Numbers:
     by_spread = 2 * special.stdtr(count - 1, -size / _spread(sizes, count))
     begin, beyond, large = _tail(sizes, count)
     by_tail = np.where(size <= begin, 1.0, np.where(beyond > 0, large / count * np.exp(-(size - begin) / beyond), 0.0))
-    return np.where(
+    chance: Numbers = np.where(
         np.nanmax(np.nan_to_num(sizes), axis=1) > 0, np.maximum(by_spread, by_tail), (size == 0).astype(float)
     )
+    return chance
 
 
 def _limit(sizes: Numbers, count: Numbers, chance: float) -> Numbers:
     """By row: the size of an error that is as rare as `chance`."""
     by_spread = -_spread(sizes, count) * special.stdtrit(count - 1, chance / 2)
     begin, beyond, large = _tail(sizes, count)
-    return np.maximum(by_spread, begin + beyond * np.log(np.maximum(1.0, large / count / chance)))
+    limit: Numbers = np.maximum(by_spread, begin + beyond * np.log(np.maximum(1.0, large / count / chance)))
+    return limit
 
 
 def _chance_of_count(value: Numbers, expected: Numbers) -> Numbers:
     """How likely chance alone makes a count at least as far from what was expected (Poisson)."""
     rate = expected + 0.5
-    return 2 * np.minimum(
+    chance: Numbers = 2 * np.minimum(
         special.pdtr(np.floor(value), rate), np.where(value >= 1, special.pdtrc(np.ceil(value) - 1, rate), 1.0)
     )
+    return chance
 
 
 def _chance_of_share(value: Numbers, base: Numbers, expected: Numbers, base_before: Numbers) -> Numbers:

@@ -83,15 +83,8 @@ def find_reason(connection: Connection, anomaly: Anomaly, as_of: datetime) -> Re
         return Reason(LATE_DATA, late)
     prices = _new_prices(connection, anomaly, begin, end) if anomaly.entities & PRICED else ""
     marks = _marks(connection, anomaly, begin - (end - begin), max(end, as_of))
-    for kind, is_meant in (
-        (DEFINITION, lambda m: m["is_named"]),
-        (BACKFILL, lambda m: m["is_named"]),
-        (RESTATEMENT, lambda m: m["is_named"]),
-        (PRICE, lambda m: bool(anomaly.entities & PRICED) and m["marked_at"] < end),
-        (INCIDENT, lambda m: bool(anomaly.entities & RUNNING) and m["marked_at"] < end and (m["ended_at"] is None or m["ended_at"] > begin)),
-        (DEPLOYMENT, lambda m: bool(anomaly.entities & RUNNING) and begin - timedelta(days=1) <= m["marked_at"] < end),
-    ):  # fmt: skip
-        own = [mark for mark in marks if mark["kind"] == kind and is_meant(mark)]
+    for kind in (DEFINITION, BACKFILL, RESTATEMENT, PRICE, INCIDENT, DEPLOYMENT):
+        own = [mark for mark in marks if mark["kind"] == kind and _is_meant(mark, anomaly, begin, end)]
         if kind == PRICE and prices:
             return Reason(PRICE, prices)
         if own:
@@ -122,6 +115,18 @@ def _marks(connection: Connection, anomaly: Anomaly, since: datetime, until: dat
     ).fetchall()  # fmt: skip
 
 
+def _is_meant(mark: Row, anomaly: Anomaly, begin: datetime, end: datetime) -> bool:
+    """Whether a mark may be why the values of begin to end are what they are: one of what publications did names a metric."""
+    is_before = bool(mark["marked_at"] < end)
+    if mark["kind"] == PRICE:
+        return is_before and bool(anomaly.entities & PRICED)
+    if mark["kind"] == INCIDENT:
+        return is_before and bool(anomaly.entities & RUNNING) and (mark["ended_at"] is None or mark["ended_at"] > begin)
+    if mark["kind"] == DEPLOYMENT:
+        return is_before and bool(anomaly.entities & RUNNING) and mark["marked_at"] >= begin - timedelta(days=1)
+    return bool(mark["is_named"])
+
+
 def _lacking_rows(connection: Connection, anomaly: Anomaly, begin: datetime, end: datetime) -> str:
     """That no rows came, or that they end before the period does, in words; '' where they are there."""
     length = end - begin
@@ -144,7 +149,10 @@ def _lacking_rows(connection: Connection, anomaly: Anomaly, begin: datetime, end
         newest = f"the newest is of {show_utc(found['newest'])}" if found["newest"] else "the last are older"
         if not found["rows"]:
             return f"no row of {name}{of} has landed for this time, {found['rows_before']:,.0f} a period did before: {newest}"
-        is_cut = found["newest"] is not None and end - found["newest"] > LATE * length
-        if is_cut and found["rows_before"] >= FEWEST_ROWS and found["ends_before"] >= 3:
-            return f"the rows of {name}{of} end at {show_utc(found['newest'])}, before the period does: the rest may come late"
+        newest_at = found["newest"]
+        is_known = found["rows_before"] >= FEWEST_ROWS and found["ends_before"] >= 3
+        if newest_at is not None and end - newest_at > LATE * length and is_known:
+            return (
+                f"the rows of {name}{of} end at {show_utc(newest_at)}, before the period does: the rest may come late"
+            )
     return ""
