@@ -632,7 +632,7 @@ def test_the_pages_of_customers_are_reached_fit_and_have_no_obstacles(chromium, 
         page.wait_for_selector(".northstar-customers-table")
         assert obstacles(page) == [] and page.evaluate("() => document.documentElement.scrollWidth") <= width
         page.locator("select[name=status]").select_option("paying")
-        page.get_by_role("button", name="Show").click()
+        page.get_by_role("search").get_by_role("button", name="Show").click()
         page.wait_for_url(re.compile("status=paying"))
         account = page.locator(".northstar-customers-table tbody th a").first
         name = account.inner_text()

@@ -26,6 +26,8 @@ from northstar.use.query import query
 from northstar.use.reports.make import make_report
 from northstar.use.semantic import metricflow
 from northstar.use.words import period, title_of
+from northstar.warehouse import db
+from northstar.warehouse.published.past import use_past_path
 from tests.end_to_end.questions import Answer, Question
 from tests.use.mcp.conftest import connected
 
@@ -36,31 +38,37 @@ LINE = re.compile(r"^  (?P<title>\w[^:\n]*): (?P<value>.*?)(?: \(\d[^()]* of [^(
 
 
 class Sql:
-    """`northstar sql`: all questions in one statement."""
+    """SQL, all questions in one statement: `northstar sql`, and a role's own log-in."""
 
-    def __init__(self, settings):
-        self.settings = settings
+    def __init__(self, settings, role: str | None = None):
+        self.settings, self.role = settings, role
 
     def ask(self, questions: list[Question], version: int | None = None) -> dict[tuple, Answer]:
         rows = ", ".join(
             "({})".format(", ".join(f"'{part}'" for part in (q.metric, q.grain, q.period_start.isoformat(), q.application, q.segment, q.segment_value.replace("'", "''"))))
             for q in questions
         )  # fmt: skip
-        _, answers = query(
-            self.settings,
+        text = (
             f"select {', '.join(KEY)}, value, null_reason, is_complete, (select max(published_version) from publications) from metric_values "
-            f"join (select a, b, c::timestamptz, d, e, f from (values {rows}) as v (a, b, c, d, e, f)) as asked ({', '.join(KEY)}) using ({', '.join(KEY)})",
-            version,
+            f"join (select a, b, c::timestamptz, d, e, f from (values {rows}) as v (a, b, c, d, e, f)) as asked ({', '.join(KEY)}) using ({', '.join(KEY)})"
         )
+        if self.role is None:
+            _, answers = query(self.settings, text, version)
+        else:
+            with db.connect(self.settings, db.reader_role(self.role)) as connection:
+                if version is not None:
+                    connection.execute("select set_config('northstar.version', %s, true)", [str(version)])
+                    use_past_path(connection)
+                answers = [tuple(row.values()) for row in connection.execute(text).fetchall()]
         return {row[:6]: Answer(*row[6:]) for row in answers}
 
 
 class Pages:
     """The pages: the file of a metric's history, which has what the chart shows."""
 
-    def __init__(self, settings):
+    def __init__(self, settings, role: str | None = None):
         # as each of the pages' processes has it: one reader, which knows the newest version for two seconds
-        self.marts = Marts(settings)
+        self.marts = Marts(settings, role)
         server = Flask("pages")
         obey_as_of(server, lambda: self.marts)
         add_downloads(server, lambda: shown_marts(self.marts))
@@ -84,6 +92,8 @@ class Pages:
                 "Metrics", metric=metric, application=application, grain=grain, period=0, segment=segment or "in total"
             )
             taken = self._get(f"/take/metrics-history.csv?{chosen.partition('?')[2]}", version)
+            if taken.status_code == 404 and self.marts.role is not None:
+                continue
             assert taken.status_code == 200, taken.text
             named = int(re.search(r"_v(\d+)[_.]", taken.headers["Content-Disposition"])[1])
             rows = {
@@ -138,8 +148,9 @@ class Pages:
 class Api:
     """The HTTP API: single values, which are refused for a reason, and lists, in turn."""
 
-    def __init__(self, settings, desk: Desk, scopes=SCOPES):
-        token = Access(settings).add_token(f"doors {len(scopes)} {id(self)}", scopes, per_minute=MOST_REQUESTS_A_MINUTE)
+    def __init__(self, settings, desk: Desk, scopes=SCOPES, role: str | None = None):
+        name = f"doors {len(scopes)} {id(self)}"
+        token = Access(settings).add_token(name, scopes, per_minute=MOST_REQUESTS_A_MINUTE, role=role)
         self.client = TestClient(build(settings, desk), headers={"Authorization": f"Bearer {token}"})
 
     def get(self, path: str, version: int | None = None, **parameters) -> dict:
@@ -211,13 +222,13 @@ def answers_of(question: Question, body: dict, values: list[dict], refused: str 
 class Reports:
     """Reports: the newest value of each metric that they have, as people read it."""
 
-    def __init__(self, settings):
-        self.settings = settings
+    def __init__(self, settings, role: str | None = None):
+        self.settings, self.role = settings, role
 
-    def ask(self, questions: list[Question], names=("monthly", "weekly")) -> dict[tuple, Answer]:
+    def ask(self, questions: list[Question], names=("monthly", "weekly"), application="all") -> dict[tuple, Answer]:
         found = {}
         for name in names:
-            report = make_report(self.settings, name)
+            report = make_report(self.settings, name, application=application, role=self.role)
             # a section of one application has the same titles
             lines = {(m["title"], m["period"]): m for m in LINE.finditer(report.text.partition("TUTORING IN DEPTH")[0])}
             assert len(lines) > 5, report.text
@@ -228,7 +239,7 @@ class Reports:
                         period(question.period_start, question.grain, self.settings.rules.calendar),
                     )
                 )
-                if line and (question.application, question.segment) == ("all", ""):
+                if line and (question.application, question.segment) == (application, ""):
                     reason = (line["reason"] or "").replace(" ", "_") or None
                     found[question.key] = Answer(line["value"], reason, True, report.version)
         return found
@@ -266,15 +277,19 @@ class MetricFlow:
 
 
 class Doors:
-    """All of them, for one role. `close` ends what they hold."""
+    """All of them, for one role of readers.yml; None: for who sees everything. `close` ends what they hold."""
 
-    def __init__(self, settings, place):
+    def __init__(self, settings, place, role: str | None = None):
         self.settings, self.desk = settings, Desk(settings)
-        self._client = connected(make_server(settings, self.desk))
-        self.sql, self.pages, self.api = Sql(settings), Pages(settings), Api(settings, self.desk)
+        self._client = connected(make_server(settings, self.desk, role_of_caller=lambda: role))
+        self.sql, self.pages, self.api = (
+            Sql(settings, role),
+            Pages(settings, role),
+            Api(settings, self.desk, role=role),
+        )
         self.mcp, self.reports, self.metricflow = (
             Mcp(self._client.__enter__()),
-            Reports(settings),
+            Reports(settings, role),
             MetricFlow(settings, place),
         )
 

@@ -11,11 +11,13 @@ from itertools import cycle
 import pytest
 
 from northstar.base.formats import format_change, format_value
+from northstar.base.readers import Readers
 from northstar.publish.merge import rollback
 from northstar.use import marts as marts_module
 from northstar.use.answers import reading as reading_module
 from northstar.use.marts import Marts
 from northstar.warehouse import db, embedded
+from northstar.warehouse.setup import bootstrap
 from tests.conftest import home
 from tests.end_to_end.doors import KEY, Doors, Pages
 from tests.end_to_end.questions import COMPARED, COUNT, KINDS, LEAST, NO_ROWS, TARGETS, Answer, Question, draw_questions
@@ -23,8 +25,11 @@ from tests.support import later_versions, select, utc
 from tests.withheld import withheld
 
 AS_OF, LATER = utc("2026-03-01"), utc("2026-03-09")
-# who asks; rights are not there yet, so there is one who sees everything
-ROLES = ["sees everything"]
+# who asks besides who sees everything: {role: what it sees of the questions}
+ROLES = {"web": lambda q: q.application == "web", "us": lambda q: (q.segment, q.segment_value) == ("country", "US")}
+READERS = {
+    "roles": {"web": {"applications": ["web"]}, "us": {"applications": "all", "segment": "country", "values": ["US"]}}
+}
 WITHHELD = "metric_id = any('{mrr,paying_accounts,dau,registered_accounts}') and application = 'all' and segment = 'country' and segment_value = 'US'"
 # version 2 has other numbers in February and January, and eight days more have passed
 CHANGED = "series_id in (select series_id from marts.metric_series where grain <> 'hour' and application in ('all', 'web')) and period_start >= '2026-02-01' and value <> 0"
@@ -147,11 +152,22 @@ def versions(built):
             yield versions
 
 
-@pytest.fixture(scope="module", params=ROLES)
-def doors(request, versions, tmp_path_factory):
+@pytest.fixture(scope="module")
+def doors(versions, tmp_path_factory):
     doors = Doors(versions.settings, tmp_path_factory.mktemp("doors"))
     yield doors
     doors.close()
+
+
+@pytest.fixture(scope="module")
+def doors_of_roles(versions, tmp_path_factory):
+    """{role: the doors as it finds them}."""
+    settings = replace(versions.settings, readers=Readers.model_validate(READERS))
+    bootstrap(settings)
+    found = {role: Doors(settings, tmp_path_factory.mktemp(role), role) for role in ROLES}
+    yield found
+    for doors in found.values():
+        doors.close()
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +290,36 @@ def test_every_door_says_the_same_of_the_newest_version_and_of_an_earlier_one(ve
     demand_one_answer(versions, doors, catalogue, 1, 1)
 
 
+def demand_the_part_of_each_role(
+    versions: Versions, doors_of_roles: dict, asked: int | None, shown: int | None, step: int = 1
+) -> None:
+    """Demand of each role's doors what `demand_one_answer` does for its part, and nothing of the rest. shown: None where each answer's own version counts."""
+    for role, is_seen in ROLES.items():
+        doors = doors_of_roles[role]
+        own = [q for q in versions.questions if is_seen(q)][::step]
+        others = [q for q in versions.questions if not is_seen(q)][:: 4 * step]
+        assert len(own) >= 4 and len(others) >= 4, (role, len(own))
+        for name in ("sql", "pages", "api", "mcp"):
+            found = getattr(doors, name).ask(own, asked)
+            assert len(found) == len(own), (role, name, [q for q in own if q.key not in found][:3])
+            assert not differences(versions, found, version=shown), (role, name)
+            assert getattr(doors, name).ask(others, asked) == {}, (role, name)
+
+
+def test_each_role_has_the_same_answers_of_its_part_at_every_door_and_none_of_the_rest(
+    versions, doors_of_roles, catalogue
+):
+    demand_the_part_of_each_role(versions, doors_of_roles, None, 2)
+    demand_the_part_of_each_role(versions, doors_of_roles, 1, 1)
+    february = [Question("newest", metric, "month", utc("2026-02-01"), "web") for metric in catalogue]
+    truth = truth_of(versions.settings, february).values
+    found = doors_of_roles["web"].reports.ask([q for q in february if q.key in truth], ["monthly"], "web")
+    wrong = [
+        (key, answer) for key, answer in found.items() if not is_same(answer, truth[key], catalogue[key[0]]["unit"])
+    ]
+    assert len(found) >= 10 and not wrong, (len(found), wrong)
+
+
 def test_a_version_that_is_published_in_the_midst_of_an_answer_mixes_nothing_into_it(
     versions, doors, catalogue, monkeypatch
 ):
@@ -300,7 +346,7 @@ def test_a_version_that_is_published_in_the_midst_of_an_answer_mixes_nothing_int
     assert set(steps) == set(asks) and steps["pages, opened anew"] >= 3, steps
 
 
-def test_every_door_says_what_its_version_says_while_versions_are_published(versions, doors, catalogue):
+def test_every_door_says_what_its_version_says_while_versions_are_published(versions, doors, doors_of_roles):
     published, ended = [], threading.Event()
 
     def publish():
@@ -320,13 +366,14 @@ def test_every_door_says_what_its_version_says_while_versions_are_published(vers
                 assert not differences(versions, found), name
                 assert len(found) == len(part)
                 versions_seen |= {answer.version for answer in found.values()}
+        demand_the_part_of_each_role(versions, doors_of_roles, None, None, step=5)
     finally:
         ended.set()
         publisher.join()
     assert len(published) >= 3 and all(len(versions_seen) > 1 for versions_seen in seen.values()), (published, seen)
 
 
-def test_every_door_says_the_same_after_a_rollback(versions, doors, catalogue):
+def test_every_door_says_the_same_after_a_rollback(versions, doors, doors_of_roles, catalogue):
     while versions.truths[version := versions.publish()] is not versions.truths[1]:
         pass
     # a reader that has not seen the last version of the loop
@@ -338,6 +385,10 @@ def test_every_door_says_the_same_after_a_rollback(versions, doors, catalogue):
             assert len(found) == len(questions) and not differences(versions, found, version=shown), name
     found = doors.reports.ask(versions.questions, ["monthly"])
     assert len(found) >= 5 and not differences(versions, found, catalogue, version=version)
+    for of_role, role in ((doors_of_roles[role], role) for role in ROLES):
+        of_role.pages = Pages(of_role.settings, role)
+    demand_the_part_of_each_role(versions, doors_of_roles, None, version, step=3)
+    demand_the_part_of_each_role(versions, doors_of_roles, 2, 2, step=5)
 
 
 def test_metricflow_says_the_same_of_totals_by_month(versions, doors):

@@ -280,6 +280,7 @@ def test_nothing_runs_with_the_rights_of_its_maker_but_what_only_reads_rows_and_
         ).fetchall()
     assert {(d["schema"], d["owner"], *d["proconfig"], d["is_public"]) for d in definers} == {
         ("explain", "explainer", "search_path=pg_catalog, pg_temp", False),
+        ("limited", "publisher", "search_path=pg_catalog, pg_temp", False),
         ("subscriptions", "publisher", "search_path=pg_catalog, pg_temp", False),
     }
     assert {d["proname"] for d in definers if d["is_open"]} == {

@@ -142,9 +142,11 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
                 "insert into audit.bootstrapped (fingerprint, passwords) values (%s, %s)", [fingerprint, passwords]
             )
         db.remember_prefix(settings, db.role_prefix(settings))
-        if settings.readers.roles:
-            with db.connect(settings, "publisher", autocommit=True) as connection:
+        with db.connect(settings, "publisher", autocommit=True) as connection:
+            if settings.readers.roles:
                 limited.ensure_policies(connection, settings)
+            else:
+                limited.remove_policies(connection)
     except psycopg.errors.InsufficientPrivilege as exc:
         raise NorthstarError(
             f"the administrator role may not set up the warehouse: {exc.diag.message_primary}"

@@ -315,7 +315,7 @@ def _alerts_of_version(marts: Marts, application: str) -> html.Div:
 
 
 def is_offered(
-    application: object = None,
+    application: object = choices.ANY,
     grain: object = "month",
     months: object = 12,
     segment: object = NO_SEGMENT,

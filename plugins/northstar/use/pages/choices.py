@@ -12,6 +12,8 @@ from northstar.use.marts import Marts
 PERIODS = {"3 months": 3, "6 months": 6, "12 months": 12, "24 months": 24, "36 months": 36, "everything": 0}
 NO_SEGMENT = "in total"
 UNKNOWN = "there is no such application, metric, grain, period or segment"
+# of a control that a page does not have
+ANY = object()
 # as Vizro writes a choice into an address (see links.page_path)
 ENCODED = "b64_"
 
@@ -39,16 +41,16 @@ class Choice:
 
 def is_offered(
     marts: Marts,
-    application: object = None,
+    application: object = ANY,
     grain: object = "month",
     months: object = 12,
     segment: object = NO_SEGMENT,
     metric: object = None,
 ) -> bool:
-    """Whether a reader can choose these values (None: it does not matter). A request may contain any values, and its answer would be kept."""
+    """Whether a reader can choose these values. A request may contain any values, and its answer would be kept."""
     metrics_by_id = marts.catalogue()
     return (
-        (application is None or application in marts.applications())
+        (application is ANY or application in marts.applications())
         and grain in GRAINS
         and months in list(PERIODS.values())
         and (segment == NO_SEGMENT or any(segment in entry["segments"] for entry in metrics_by_id.values()))

@@ -141,6 +141,25 @@ def unguarded_by_limits(connection: Connection, settings: Settings) -> list[str]
     return [row["name"] for row in rows]
 
 
+def remove_policies(connection: Connection) -> None:
+    """Take the policies from all tables, as a home without roles has them. Called as the publisher; each table is locked for a moment."""
+    found = connection.execute(
+        "select n.nspname as schema, c.relname as name from pg_policy as p join pg_class as c on c.oid = p.polrelid "
+        "join pg_namespace as n on n.oid = c.relnamespace where p.polname = 'limited' and n.nspname = any(%s) order by 1, 2",
+        [list(SCHEMAS)],
+    ).fetchall()
+    for row in found:
+        table = sql.Identifier(row["schema"], row["name"])
+        # the history's own policy says which version shows a row, and stays
+        own = "drop policy if exists whole on {0}; alter table {0} disable row level security" if row["schema"] == "marts" else "drop policy if exists as_shown_to_limited on {0}"  # fmt: skip
+        statements = sql.SQL(f"drop policy limited on {{0}}; {own}").format(table)
+        change_without_queueing(connection, row["name"], partial(_execute, connection, statements))
+
+
+def _execute(connection: Connection, statements: sql.Composed) -> None:
+    connection.execute(statements)
+
+
 def drop_policies(connection: Connection, settings: Settings, mart: str) -> None:
     """Take the policies from a mart before its columns change. The group may read it again when `ensure_policies` has given them back."""
     group = sql.Identifier(db.role_name(settings, db.LIMITED))
