@@ -83,7 +83,7 @@ def limited(built):
             yield settings
     finally:
         bootstrap(built)
-        policies = "select count(*) from pg_policies where policyname in ('limited', 'whole', 'as_shown_to_limited')"
+        policies = "select count(*) from pg_policies where policyname in ('limited', 'as_shown_to_limited')"
         assert query_as(built, "bi_reader", policies) == [{"count": 0}]
         assert query_as(
             built,
