@@ -277,7 +277,7 @@ def test_a_query_without_rows_says_which_name_is_not_published(ledger, capsys, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mrr_"], "is it one of mrr, mrr_growth_rate?"),
+        (["mrr_"], "is it one of mrr, mrr_constant_currency, mrr_growth_rate, mrr_growth_rate_constant_currency?"),
         (["nonsense"], "there is no metric 'nonsense'"),
         (["mrr", "--grain", "hour"], "its grains are day, week, month, quarter, year"),
         (["mrr", "--period", "2026-02-02"], "it has from 2025-01-01 to 2026-02-01, and a period is named by its start"),
