@@ -241,10 +241,7 @@ def contributions_by_id(
             continue
         source = largest[0]["source"]
         names = sorted(n for n in (source.get("_row") or source) if n.endswith("_id"))
-        if not names:
-            # such as a figure that somebody wrote down: nothing that could be named adds anything to it
-            continue
-        id_name = "account_id" if "account_id" in names else names[0]
+        id_name = "account_id" if "account_id" in names else (names or [""])[0]
         for name, contribution in reader.parts(term, weight, id_name).items():
             contributions[name] = contributions.get(name, Decimal(0)) + contribution
     return id_name, contributions

@@ -80,6 +80,9 @@ class ReaderByFunctions:
         return Found(rows[0]["counted"], rows[0]["total"], largest) if rows else Found(0, Decimal(0), [])
 
     def parts(self, term: Term, weight: Decimal, id_name: str) -> dict[str, Decimal]:
+        if not id_name:
+            # such as a figure that somebody wrote down: nothing that could be named adds anything to it
+            return {}
         rows = self.connection.execute(
             "select * from explain.parts_of(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::numeric, %s)",
             [*_name(term), *term.arguments, weight, id_name],
