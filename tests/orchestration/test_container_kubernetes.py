@@ -29,6 +29,8 @@ WANTED = SECRETS | {
     "scheduler": AIRFLOWS | TRANSFORMERS,
     WORKER: (JOBS - {"AIRFLOW_DB_PASSWORD"}) | READERS,
 }
+# the API is not part of it: its tokens are in a home that pods do not share
+WANTED = {name: secrets - {"API_LINK_KEY"} for name, secrets in WANTED.items()}
 
 
 def environment(pod: dict) -> dict:
