@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -360,7 +361,12 @@ def test_every_door_says_what_its_version_says_while_versions_are_published(vers
         [versions.questions[n::20] for n in range(10)],
     )
     try:
-        for part in parts:
+        deadline = time.monotonic() + 600
+        for number, part in enumerate(cycle(parts)):
+            is_enough = len(published) >= 3 and all(len(versions_seen) > 1 for versions_seen in seen.values())
+            # on a machine where a publication takes long, everything is asked again
+            if number >= len(parts) and (is_enough or time.monotonic() > deadline):
+                break
             for name, versions_seen in seen.items():
                 found = getattr(doors, name).ask(part)
                 assert not differences(versions, found), name
