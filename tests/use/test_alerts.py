@@ -14,7 +14,7 @@ from northstar.base.freshness import Freshness, Promise
 from northstar.base.settings import ROOT
 from northstar.extract.landing.directory import land_directory
 from northstar.use.alerts.evaluate import JOB, _describe_alert, _largest_part, _signals, evaluate, rules
-from northstar.use.alerts.notices import list_notices
+from northstar.use.alerts.notices import Finding, group_by_cause, join_company_wide, list_notices
 from northstar.use.marts import Marts
 from northstar.use.notify import Channels
 from northstar.warehouse import db
@@ -32,6 +32,28 @@ routes:
   security on-call: [{webhook: pager_test}, {slack: slack_test}]
 remind_hours: 2
 """
+
+
+def finding(rule, application, cause="payments", severity="critical"):
+    return Finding(
+        f"{cause}|{application}", rule, "payment_failure_rate", application, "", "", severity, "notify owner", 1, 1, NOW, "", "", rule, cause=cause
+    )  # fmt: skip
+
+
+def test_what_is_unusual_of_the_whole_company_is_told_with_the_applications_in_which_rules_found_its_cause():
+    found = [finding("failures", "coaching"), finding("failures", "suite"), finding("churn", "suite", "retention")]
+    company, alone, of_web = (
+        finding("anomaly", app, cause, "warning")
+        for app, cause in (("all", "payments"), ("all", "activity"), ("web", "payments"))
+    )
+    told = group_by_cause(found + join_company_wide([company, alone, of_web], found))
+    assert {(f.key, f.rule, f.also) for f in told} == {
+        ("payments|coaching", "failures", "anomaly payment_failure_rate"),
+        ("payments|suite", "failures", "anomaly payment_failure_rate"),
+        ("retention|suite", "churn", ""),
+        ("activity|all", "anomaly", ""),
+        ("payments|web", "anomaly", ""),
+    }
 
 
 def at(minutes: float) -> str:

@@ -25,6 +25,7 @@ from northstar.use.alerts.notices import (
     KnownNotice,
     Notice,
     group_by_cause,
+    join_company_wide,
     mark_queued,
     notices_due,
     store_findings,
@@ -93,7 +94,7 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
         findings += _targets(settings)
         anomalies, judged_version = _anomalies(settings, broken)
-        findings += anomalies
+        findings += join_company_wide(anomalies, findings)
         sources = {"targets", ANOMALY, *(rule["rule"] for rule in rules())} - broken.keys()
         store_findings(connection, group_by_cause(findings), sources, now)
         store_open(connection)

@@ -54,6 +54,15 @@ class Finding:
         return self.severity != "critical", self.action == "notify owner"
 
 
+def join_company_wide(anomalies: list[Finding], findings: list[Finding]) -> list[Finding]:
+    """The anomalies, of which one of all applications gets the keys of what rules and targets found of its cause in single ones: a cause is told once."""
+    joined = []
+    for anomaly in anomalies:
+        keys = {f.key for f in findings if f.cause == anomaly.cause} if anomaly.application == "all" else set()
+        joined += [replace(anomaly, key=key) for key in sorted(keys or {anomaly.key})]
+    return joined
+
+
 def group_by_cause(findings: list[Finding]) -> list[Finding]:
     """One finding for each key: the worst speaks for the others, which it names in `also`."""
     by_key: dict[str, list[Finding]] = {}
