@@ -29,7 +29,7 @@ from northstar.warehouse import db, embedded, migrations, role_settings, turn_lo
 from northstar.warehouse.lake import WIDE_ENTITIES
 from northstar.warehouse.lake_store import open_store
 from northstar.warehouse.landed_tables import key_index_name, landed_columns, secondary_indexes
-from northstar.warehouse.published.limited import unguarded_by_limits
+from northstar.warehouse.published.limited import unguarded_by_limits, unknown_in_roles
 from northstar.warehouse.rights import WRITERS
 from northstar.warehouse.rows import Connection, as_shape, fetch_one
 from northstar.warehouse.schemas import SCHEMAS
@@ -366,6 +366,12 @@ def _roles(settings: Settings, connection: Connection) -> Iterator[Observation]:
         yield (
             f"roles of readers.yml may read all of {name}: it has no policy for them",
             f"revoke select on {name} from {db.role_name(settings, db.LIMITED)}",
+        )
+    for words in unknown_in_roles(connection, settings):
+        is_wrong = True
+        yield (
+            f"{words}, of which nothing is published",
+            "correct readers.yml if it is mistyped; until then the role sees less",
         )
     for role, _, difference in role_settings.find_changes(connection, settings):
         is_wrong = True

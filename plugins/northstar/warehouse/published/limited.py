@@ -141,6 +141,27 @@ def unguarded_by_limits(connection: Connection, settings: Settings) -> list[str]
     return [row["name"] for row in rows]
 
 
+def unknown_in_roles(connection: Connection, settings: Settings) -> list[str]:
+    """What roles of readers.yml name and nothing published has, in words: most often it is mistyped, and the role sees nothing of it."""
+    if not settings.readers.roles or _is_published_by_older(connection):
+        return []
+    rows = connection.execute("select distinct application, segment, segment_value from marts.metric_series").fetchall()
+    applications = {row["application"] for row in rows}
+    values: dict[str, set[str]] = {segment: set() for segment in _segments(connection)}
+    for row in rows:
+        values.setdefault(row["segment"], set()).add(row["segment_value"])
+    found = []
+    for name, role in settings.readers.roles.items():
+        named = [] if role.applications == "all" else role.applications
+        found += [f"the role {name} names the application {a!r}" for a in sorted(set(named) - applications)]
+        if role.segment is not None and role.segment not in values:
+            found.append(f"the role {name} names the segment {role.segment!r}")
+        elif role.segment is not None:
+            unknown = sorted(set(role.values) - values[role.segment])
+            found += [f"the role {name} names the {role.segment} {value!r}" for value in unknown]
+    return found
+
+
 def remove_policies(connection: Connection) -> None:
     """Take the policies from all tables, as a home without roles has them. Called as the publisher; each table is locked for a moment."""
     found = connection.execute(
