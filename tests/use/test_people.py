@@ -36,7 +36,7 @@ from northstar.use.past import PastMarts
 from northstar.use.query import query
 from northstar.use.reports.make import make_report
 from northstar.warehouse import db
-from northstar.warehouse.published.limited import unguarded_by_limits
+from northstar.warehouse.published.limited import unguarded_by_limits, unknown_in_roles
 from northstar.warehouse.setup import bootstrap
 from tests.support import later_versions, query_as
 from tests.use import test_reports
@@ -214,6 +214,21 @@ def test_what_somebody_opened_by_hand_is_found(limited):
         owner.rollback()
 
 
+def test_what_a_role_names_and_nothing_published_has_is_told(limited):
+    roles = {
+        "typo": {"applications": ["web", "wbe"]},
+        "colour": {"applications": "all", "segment": "colour", "values": ["US"]},
+        "land": {"applications": ["web"], "segment": "country", "values": ["US", "Germany"]},
+    }
+    with db.connect(limited, "owner") as owner:
+        assert unknown_in_roles(owner, limited) == []
+        assert unknown_in_roles(owner, replace(limited, readers=Readers.model_validate({"roles": roles}))) == [
+            "the role typo names the application 'wbe'",
+            "the role colour names the segment 'colour'",
+            "the role land names the country 'Germany'",
+        ]
+
+
 def test_the_rows_behind_a_number_are_those_of_numbers_that_a_role_sees(connections, limited):
     text = "select explain.value_of(%s, %s, %s, '2026-02-01', '2026-03-01', %s, %s, %s, 'month') as value"
     by_segment, in_total = (
@@ -375,6 +390,16 @@ def test_panels_cards_and_the_past_are_of_the_role(limited):
             )  # fmt: skip
             assert hidden.replace("coaching", "imagined") == never, panel
     assert web.coverage("mrr") is None
+    # who sees one segment is told why there are no totals
+    shown = Painter(country)
+    told = [
+        str(shown.cards(panel, "web", "month"))
+        for page in pages_of(limited)
+        for panel in page["panels"]
+        if panel["kind"] == "cards"
+    ]
+    assert told and all("your role sees values by country, and no totals" in text for text in told)
+    assert not any("your role" in str(painter.cards(panel, "web", "month")) for page in pages_of(limited) for panel in page["panels"] if panel["kind"] == "cards")  # fmt: skip
 
 
 def test_a_report_has_the_numbers_of_its_role(limited):

@@ -313,6 +313,12 @@ class Marts:
         role = self.settings.readers.roles.get(self.role or "")
         return role is not None and role.applications != "all"
 
+    @property
+    def only_segment(self) -> str | None:
+        """The segment by whose values this reader sees numbers, and no totals; None for who sees totals."""
+        role = self.settings.readers.roles.get(self.role or "")
+        return role.segment if role is not None else None
+
     def as_of(self) -> datetime:
         """The as_of of the version that is shown; the earliest time before the first version."""
         published = self.published()
@@ -367,8 +373,9 @@ class Marts:
             f"join {ASKED} using (place) "
             "join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain and v.segment = a.segment and v.segment_value = c.segment_value "
             "where v.application = %(application)s and v.period_start >= %(since)s order by a.place, v.segment_value, v.period_start",
-            **asked, since=self.since(months), **({"places": list(values["place"]), "values": list(values["segment_value"]), "among": list(values["among"])}
-            if len(values) else {"places": [], "values": [], "among": []}),
+            **asked, since=self.since(months),
+            # a frame without rows has no columns
+            places=list(values.get("place", [])), values=list(values.get("segment_value", [])), among=list(values.get("among", [])),
         )  # fmt: skip
 
     def newest(self, metrics: list[str], application: str, grain: str) -> pd.DataFrame:

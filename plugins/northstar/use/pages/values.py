@@ -5,7 +5,6 @@ from collections.abc import Callable
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
-from northstar.base.clock import GRAINS
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_count, format_value
 from northstar.use.marts import Marts, nearest
@@ -33,7 +32,7 @@ def add_values(server: Flask, marts: Callable[[], Marts]) -> None:
 
 def show_values(marts: Marts, metric: str, application: str, grain: str, segment: str) -> str:
     """The values of the newest complete period by the values of the segment, largest first, as HTML. Raises NorthstarError for what is not offered, or has none."""
-    if not is_offered(marts, application=application, grain=grain, metric=metric) or grain not in GRAINS:
+    if not is_offered(marts, application=application, grain=grain, metric=metric):
         raise NorthstarError(UNKNOWN)
     entry = marts.catalogue()[metric]
     frame = marts.by_segment(metric, application, grain, segment)

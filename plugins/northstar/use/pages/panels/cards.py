@@ -9,7 +9,7 @@ from dash import html
 
 from northstar.base.formats import compute_change, format_change, format_value
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import MARK, WORST, Panel, attribute, describe_restated, why_link
+from northstar.use.pages.panels.drawing import MARK, WORST, Panel, attribute, describe_restated, no_values, why_link
 from northstar.use.why.background import Place
 from northstar.use.words import ZONES, period, title_of, what_to_land
 
@@ -69,7 +69,10 @@ def _card(
     if lacking is not None:
         kind, words = "flat", what_to_land(lacking)
     elif difference is None:
-        kind, words = "flat", (newest["null_reason"] or "").replace("_", " ") if newest else "no values"
+        kind, words = (
+            "flat",
+            (newest["null_reason"] or "").replace("_", " ") if newest else no_values(marts, "no values"),
+        )
     elif round(difference, 1) == 0:
         kind, words = "flat", "→ unchanged"
     else:

@@ -155,7 +155,13 @@ def caption(figure: go.Figure, text: str) -> None:
 def without_values(marts: Marts, metric: str, application: str, reason: str) -> go.Figure:
     """A figure that says what has to be landed for a metric, or the reason where it is measured in the application."""
     lacking = marts.lacking(application).get(metric)
-    return empty_figure(what_to_land(lacking) if lacking else reason)
+    return empty_figure(what_to_land(lacking) if lacking else no_values(marts, reason))
+
+
+def no_values(marts: Marts, reason: str) -> str:
+    """Why a total is not shown: what a reader's role sees of it, or the reason for everybody."""
+    segment = marts.only_segment
+    return reason if segment is None else f"your role sees values by {segment.replace('_', ' ')}, and no totals"
 
 
 def empty_figure(reason: str) -> go.Figure:
