@@ -14,12 +14,16 @@ import pytest
 import python_calamine
 from flask import Flask
 from mcp.client.streamable_http import streamable_http_client
+from starlette.requests import Request
 
 from northstar.base.errors import NorthstarError
 from northstar.base.readers import Readers
-from northstar.use.answers.reading import SCOPES
-from northstar.use.api.access import FILE, Access
+from northstar.use.answers import status
+from northstar.use.answers.reading import SCOPES, Desk
+from northstar.use.api.access import FILE, Access, Caller
+from northstar.use.api.app import Front
 from northstar.use.api.links import sign
+from northstar.use.api.questions import Question
 from northstar.use.explain.recorded import record_queries
 from northstar.use.marts import Marts
 from northstar.use.pages import door
@@ -227,6 +231,24 @@ def test_what_a_role_names_and_nothing_published_has_is_told(limited):
             "the role colour names the segment 'colour'",
             "the role land names the country 'Germany'",
         ]
+
+
+def test_what_a_role_was_answered_is_not_kept(limited):
+    """Its rights may be taken away without a new version."""
+    made, front = [], Front(limited, Desk(limited))
+
+    def make(reading):
+        made.append(reading.role)
+        return status.get_status(reading)
+
+    try:
+        for role in ("web", "web", None, None):
+            caller = Caller("somebody", frozenset(SCOPES), 60, role)
+            asked = {"type": "http", "path": "/", "headers": [], "query_string": b"", "state": {"caller": caller}}
+            assert front.answer(Request(asked), Question(), "metrics", make).status_code == 200
+        assert made == ["web", "web", None]
+    finally:
+        front.desk.close()
 
 
 def test_the_rows_behind_a_number_are_those_of_numbers_that_a_role_sees(connections, limited):

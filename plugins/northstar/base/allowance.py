@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 MINUTE = 60.0
@@ -15,7 +15,7 @@ class Allowance:
 
     def __init__(self, count: int, clock: Callable[[], float] = time.monotonic):
         self.count, self.clock = count, clock
-        self._taken: OrderedDict[str, list[float]] = OrderedDict()
+        self._taken: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def is_left(self, name: str) -> bool:
@@ -29,11 +29,16 @@ class Allowance:
             recent = self._recent(name)
             if len(recent) >= (self.count if count is None else count):
                 return False
-            self._taken[name] = [*recent, self.clock()]
+            recent.append(self.clock())
+            self._taken[name] = recent
             self._taken.move_to_end(name)
             while len(self._taken) > self.NAMES:
                 self._taken.popitem(last=False)
             return True
 
-    def _recent(self, name: str) -> list[float]:
-        return [at for at in self._taken.get(name, ()) if self.clock() - at < MINUTE]
+    def _recent(self, name: str) -> deque[float]:
+        """When the name was used in the last minute, oldest first. What is older is forgotten, each once: a name may be used thousands of times."""
+        taken, now = self._taken.get(name, deque()), self.clock()
+        while taken and now - taken[0] >= MINUTE:
+            taken.popleft()
+        return taken

@@ -12,11 +12,11 @@ from pydantic import TypeAdapter
 
 from northstar.base.exact_json import dumps
 from northstar.base.settings import ROOT
-from northstar.use.answers import shapes
+from northstar.use.answers import shapes, values
 from northstar.use.answers.plain import plain
 from northstar.use.answers.reading import Desk
 from northstar.use.answers.refusals import REASONS
-from northstar.use.answers.values import compare_periods, list_values
+from northstar.use.answers.values import compare_periods, get_value, list_values
 from northstar.use.api.app import STATUSES
 from northstar.use.api.links import sign
 from northstar.use.api.problems import MEDIA_TYPE
@@ -136,6 +136,25 @@ def test_an_answer_that_the_caller_has_is_not_sent_again(client, built):
         connection.execute("update marts.publications set published_at = published_at + interval '1 second'")
     assert ask(client, path, headers={"If-None-Match": tag}).status_code == 200
     assert "ETag" not in client.get("/v1/metrics/mrr/value?period=2026-Q1").headers
+
+
+def test_an_answer_is_made_once_for_a_version(client, access, built, monkeypatch):
+    made = []
+    monkeypatch.setattr(values, "get_value", lambda *asked: made.append(asked[1]) or get_value(*asked))
+    few = access.add_token("few scopes", ["rows"])
+    for version in (1, 2):
+        with db.connect(built, "owner") as connection:
+            connection.execute("update marts.publications set published_at = published_at + interval '1 second'")
+        first, again, other = (
+            client.get(f"/v1/metrics/mrr/value?period=2026-02&application={name}") for name in ("web", "web", "all")
+        )
+        assert (first.content, first.headers) == (again.content, again.headers) != (other.content, other.headers)
+        assert made == ["mrr", "mrr"] * version
+        # what is kept is for those who may ask it
+        refused = client.get(
+            "/v1/metrics/mrr/value?period=2026-02&application=web", headers={"Authorization": f"Bearer {few}"}
+        )
+        assert refused.status_code == 403
 
 
 @pytest.mark.parametrize(("path", "status", "reason", "words"), [

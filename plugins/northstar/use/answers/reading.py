@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
 import psycopg
+from cachetools import LRUCache
 
 from northstar.base.settings import Settings
 from northstar.use.answers.refusals import Refused
@@ -149,7 +149,9 @@ class Desk:
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._newest: tuple[Published | None, float] = (None, 0.0)
-        self._known: OrderedDict[tuple[object, ...], Known] = OrderedDict()
+        self._known: LRUCache[tuple[object, ...], Known] = LRUCache(KEPT)
+        self._looking = threading.Lock()
+        self._looks: Connection | None = None
 
     def of_role(self, role: str | None) -> "Desk":
         """The desk at which a role reads. It has its own connections and memory, and all desks of a home take turns.
@@ -230,18 +232,39 @@ class Desk:
                 self._newest = found, time.monotonic()
         return found
 
+    def still_newest(self) -> Published | None:
+        """The newest version where it is the one that was read in the last seconds, which one short statement says; None where a reading has to look."""
+        with self._lock:
+            known, read_at = self._newest
+        if known is None or time.monotonic() - read_at >= FRESH_SECONDS:
+            return None
+        with self._looking:
+            try:
+                if self._looks is None:
+                    self._looks = db.connect(self.settings, db.reader_role(self.role), autocommit=True)
+                row = self._looks.execute(NEWEST, prepare=True).fetchone()
+            except psycopg.OperationalError:
+                # the server was started anew, or does not answer: a reading connects again, or says so
+                if self._looks is not None:
+                    self._looks.close()
+                self._looks = None
+                return None
+        is_same = row is not None and (row["published_version"], row["published_at"]) == (
+            known.version,
+            known.published_at,
+        )
+        return known if is_same else None
+
     def known(self, reading: Reading) -> Known:
         """What can be named in a question about the reading's version."""
         key = (reading.shown.version, reading.shown.published_at)
         with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
+            kept = self._known.get(key)
+        if kept is not None:
+            return kept
         known = reading.find_known()
         with self._lock:
             self._known[key] = known
-            while len(self._known) > KEPT:
-                self._known.popitem(last=False)
         return known
 
     def close(self) -> None:
@@ -250,5 +273,9 @@ class Desk:
             desk.close()
         with self._lock:
             connections, self._idle = self._idle, []
+        with self._looking:
+            if self._looks is not None:
+                connections.append(self._looks)
+            self._looks = None
         for connection in connections:
             connection.close()

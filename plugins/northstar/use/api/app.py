@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import sys
+import threading
 import traceback
 from collections.abc import Callable
 from functools import cache
@@ -9,6 +11,7 @@ from typing import Annotated
 
 import orjson
 import psycopg
+from cachetools import LRUCache
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -40,6 +43,7 @@ from northstar.use.api.formats import MEDIA_TYPES, Format, render
 from northstar.use.api.limits import Limits
 from northstar.use.api.people import Provided, caller_of
 from northstar.use.api.problems import problem
+from northstar.use.marts import Published
 from northstar.use.mcp.http import Door
 from northstar.use.people import Headers, NoRole, person_of_proxy
 from northstar.use.reads import note_read
@@ -56,6 +60,8 @@ NO_TOKEN = "a token is needed: Authorization: Bearer ... (`northstar api token a
 WRONG_TOKEN = "this token is not valid: it was never made, has expired or was revoked"
 NO_PAGE = "pages in a browser are not answered: ask from a program, without the header Origin"
 WRONG_LINK = "this link is not valid: it was changed, has expired or was revoked"
+# the most memory for answers that are given again as long as their version is the newest
+KEPT_BYTES = 64 * 2**20
 LOG = logging.getLogger("northstar.api")
 
 
@@ -75,6 +81,10 @@ class Front:
         self.settings, self.access, self.desk = settings, Access(settings), desk
         self._provided = Provided(settings, settings.readers.oidc) if settings.readers.oidc else None
         self._requests, self._wrong, self._lines = Allowance(0), Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
+        # by tag, which says the version, the role and all that was asked
+        self._kept: LRUCache[str, bytes] = LRUCache(KEPT_BYTES, getsizeof=sys.getsizeof)
+        self._kept_of: int | None = None
+        self._lock = threading.Lock()
 
     def identify(self, request: Request) -> None:
         """Find out who asks and keep it in the request's state. Raises Refusal."""
@@ -132,45 +142,57 @@ class Front:
     ) -> Response:
         """The answer that `make` makes, in a format; 304 where the caller has it already.
 
-        is_timeless: the answer is the same as long as its version is the newest, so that its tag is known before it is made.
+        is_timeless: the answer is the same as long as its version is the newest, so that its tag is known before it is made, and it is made once.
         """
         caller: Caller = request.state.caller
         # before anything is looked up: a refusal costs no connection
         require_scope(caller.scopes, scope)
-        with self.desk.of_role(caller.role).reading(caller.scopes, question.version, is_apart) as reading:
-            headers = {
-                "Cache-Control": "private, no-cache", "Vary": "Authorization, Accept",
-                "Northstar-Version": str(reading.shown.version), "Northstar-As-Of": f"{reading.shown.as_of:%Y-%m-%dT%H:%M:%SZ}",
-            }  # fmt: skip
+        desk, version, tag = self.desk.of_role(caller.role), question.version, None
+
+        def tag_of(shown: Published, is_newest: bool) -> str:
+            return _tag(
+                str(caller.role), str(shown), str(is_newest), request.url.path, question.model_dump_json(), form
+            )
+
+        if is_timeless and (shown := desk.still_newest()) is not None and version in (None, shown.version):
+            tag = tag_of(shown, True)
+            is_had = _has(request, tag)
+            with self._lock:
+                kept = None if is_had else self._kept.get(tag)
+            if is_had or kept is not None:
+                if kept is not None:
+                    self._note(request, question, shown)
+                return _response(kept, shown, form, tag)
+        with desk.reading(caller.scopes, version, is_apart) as reading:
+            shown = reading.shown
             try:
                 if is_timeless:
-                    headers["ETag"] = _tag(
-                        str(caller.role),
-                        str(reading.shown),
-                        str(reading.is_newest),
-                        request.url.path,
-                        question.model_dump_json(),
-                        form,
-                    )
-                    if _has(request, headers["ETag"]):
-                        return Response(status_code=304, headers=headers)
+                    tag = tag_of(shown, reading.is_newest)
+                    if _has(request, tag):
+                        return _response(None, shown, form, tag)
                 content = render(make(reading), form)
-                what = (
-                    f"{request.url.path} {question.model_dump_json(exclude_defaults=True, exclude={LINK, SIGNATURE})}"
-                )
-                note_read(self.settings, "api", caller.id, caller.role, what, reading.shown.version)
             except Refused as exc:
-                headers.pop("ETag", None)
                 return problem(
-                    STATUSES[exc.reason], exc.reason, str(exc), exc.choices, headers, version=reading.shown.version, as_of=reading.shown.as_of
+                    STATUSES[exc.reason], exc.reason, str(exc), exc.choices, _headers(shown), version=shown.version, as_of=shown.as_of
                 )  # fmt: skip
-        if not is_timeless:
-            headers["ETag"] = _tag(content.hex())
-            if _has(request, headers["ETag"]):
-                return Response(status_code=304, headers=headers)
-        if form != "json":
-            headers["Content-Disposition"] = f'attachment; filename="northstar.{form}"'
-        return Response(content, 200, headers, MEDIA_TYPES[form])
+        self._note(request, question, shown)
+        if tag is None:
+            tag = _tag(content.hex())
+            return _response(None if _has(request, tag) else content, shown, form, tag)
+        # what a role sees can change without a new version
+        if reading.is_newest and caller.role is None and sys.getsizeof(content) <= KEPT_BYTES:
+            with self._lock:
+                # of the versions before nothing stays in memory: somebody may have been erased since
+                if self._kept_of != shown.version:
+                    self._kept.clear()
+                    self._kept_of = shown.version
+                self._kept[tag] = content
+        return _response(content, shown, form, tag)
+
+    def _note(self, request: Request, question: q.Question, shown: Published) -> None:
+        caller: Caller = request.state.caller
+        what = f"{request.url.path} {question.model_dump_json(exclude_defaults=True, exclude={LINK, SIGNATURE})}"
+        note_read(self.settings, "api", caller.id, caller.role, what, shown.version)
 
     def log_failure(self, method: str, path: str, exc: Exception) -> None:
         """A traceback of what went wrong, a few in a minute; never the query of an address, which may be a signed one."""
@@ -411,6 +433,23 @@ def _whole(found: shapes.Answer, is_cut: bool, limit: int | None, form: Format) 
     if is_cut and limit is None and form != "json":
         raise Refused("too_much", "there are more rows than one answer has: ask for less, or name a limit")
     return found
+
+
+def _headers(shown: Published) -> dict[str, str]:
+    return {
+        "Cache-Control": "private, no-cache", "Vary": "Authorization, Accept",
+        "Northstar-Version": str(shown.version), "Northstar-As-Of": f"{shown.as_of:%Y-%m-%dT%H:%M:%SZ}",
+    }  # fmt: skip
+
+
+def _response(content: bytes | None, shown: Published, form: Format, tag: str) -> Response:
+    """An answer; 304 where the caller has it (None)."""
+    headers = _headers(shown) | {"ETag": tag}
+    if content is None:
+        return Response(status_code=304, headers=headers)
+    if form != "json":
+        headers["Content-Disposition"] = f'attachment; filename="northstar.{form}"'
+    return Response(content, 200, headers, MEDIA_TYPES[form])
 
 
 def _tag(*parts: str) -> str:
