@@ -39,12 +39,12 @@ SQL = "select metric_id, value from metric_values where metric_id = 'mrr' and gr
 
 
 def addresses(settings: Settings, chance: random.Random) -> list[tuple[str, str]]:
-    """A thousand questions as (kind, address), in a drawn order."""
+    """Four thousand questions as (kind, address), in a drawn order: each is asked again after 20 seconds, when hourly runs have published twice."""
     catalogue = query(settings, "select metric_id, grains, coalesce(segments, ''), unit from metrics order by 1")[1]
     applications = [row[0] for row in query(settings, "select distinct application from metric_status order by 1")[1]]
     newest = query(settings, "select max(published_version) from publications")[1][0][0]
     asked = []
-    for kind in [kind for kind, count in KINDS.items() for _ in range(count * 10)]:
+    for kind in [kind for kind, count in KINDS.items() for _ in range(count * 40)]:
         metric, grains, segments, _ = chance.choice(catalogue)
         place: dict[str, object] = {"grain": chance.choice(grains.replace(";", ",").split(","))}
         if chance.random() < 0.4:
@@ -169,7 +169,9 @@ def answers(work: Path, scale: float, results: list) -> None:
     hourly()
     quiet_run = statistics.median(hourly() for _ in range(HOURS))
     server = subprocess.Popen(
-        [sys.executable, "-m", "northstar.cli", "api", "--home", str(settings.home)], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "northstar.cli", "api", "--home", str(settings.home)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         while not serve.is_answering(settings):

@@ -104,10 +104,10 @@ def reader_roles(settings: Settings) -> list[str]:
     return ["bi_reader", *limited_roles(settings)]
 
 
-def count_days_in(connection: Connection, zone: str) -> None:
-    """Have a session count days by the clock of a time zone."""
+def count_days_in(connection: Connection, zone: str, is_local: bool = False) -> None:
+    """Have a session, or its transaction alone, count days by the clock of a time zone."""
     if connection.info.parameter_status("TimeZone") != zone:
-        connection.execute("select set_config('timezone', %s, false)", [zone])
+        connection.execute("select set_config('timezone', %s, %s)", [zone, is_local])
 
 
 def uri(settings: Settings, role: str = "loader", database: str | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, get_args
 
 import psycopg
 from cachetools import LRUCache
+from psycopg.pq import TransactionStatus
 
 from northstar.base.settings import Settings
 from northstar.use.answers.refusals import Refused
@@ -76,7 +77,7 @@ class Reading(Marts):
                 raise Refused("not_published", f"version {version} was never published")
         self.shown: Published = newest
         if newest.time_zone:
-            db.count_days_in(connection, newest.time_zone)
+            db.count_days_in(connection, newest.time_zone, is_local=True)
 
     @property
     def provenance(self) -> Provenance:
@@ -115,10 +116,18 @@ class Reading(Marts):
     def find_newest(self, known: Published | None) -> Published | None:
         """The version that is the newest in this transaction; `known` if that is it, which costs one short statement."""
         if known is not None:
-            row = self._rows(NEWEST, {})[0]
+            row = self.connection.execute(NEWEST, prepare=True).fetchall()[0]
             if (row["published_version"], row["published_at"]) == (known.version, known.published_at):
                 return known
         return self._newest()
+
+    def few_rows(self, text: str, **parameters: object) -> list[Row]:
+        """The rows of a statement that has a few only. The server keeps its plan, so the text must not depend on what is asked.
+
+        A condition that a parameter may switch off keeps the server from that: leave it out of the text instead.
+        """
+        # the plan of another version's tables would be made anew each time, in turn with this one's
+        return self.connection.execute(text, parameters, prepare=self.is_newest).fetchall()
 
     def _rows(self, text: str, parameters: dict[str, object]) -> list[Row]:
         rows = first_rows(self.connection, text, parameters, ROWS + 1)
@@ -214,6 +223,9 @@ class Desk:
         if connection is None:
             return
         with suppress(psycopg.Error):
+            # nothing was written; the client library forgets prepared statements at a rollback
+            if connection.info.transaction_status is TransactionStatus.INTRANS:
+                connection.commit()
             connection.rollback()
             if not is_apart and not connection.closed:
                 with self._lock:

@@ -25,6 +25,9 @@ COLUMNS = (
     "v.period_start, p.period_end, v.application, v.segment, v.segment_value, v.numerator, v.denominator, v.value, v.is_complete, v.null_reason "
     "from metric_values as v join dim_periods as p using (grain, period_start)"
 )
+PLACE = (
+    "v.metric_id = %(metric)s and v.grain = %(grain)s and v.application = %(application)s and v.segment = %(segment)s"
+)
 DEFAULT_GRAINS = ("month", "week", "day", "quarter", "year", "hour")
 
 
@@ -77,10 +80,13 @@ def list_values(
     )  # fmt: skip
     if first and last and first > last:
         raise Refused("bad_request", "since is later than until")
-    rows = reading.rows(
-        f"select {COLUMNS} where v.metric_id = %(metric)s and v.grain = %(grain)s and v.application = %(application)s and v.segment = %(segment)s "
-        "and (%(segment_value)s::text is null or v.segment_value = %(segment_value)s) and (%(first)s::timestamptz is null or v.period_start >= %(first)s) "
-        "and (%(last)s::timestamptz is null or v.period_start <= %(last)s) order by v.period_start desc, v.segment_value desc limit %(most)s",
+    conditions = [
+        *(["v.segment_value = %(segment_value)s"] if series.segment_value is not None else []),
+        *(["v.period_start >= %(first)s"] if first else []),
+        *(["v.period_start <= %(last)s"] if last else []),
+    ]
+    rows = reading.few_rows(
+        f"select {COLUMNS} where {' and '.join([PLACE, *conditions])} order by v.period_start desc, v.segment_value desc limit %(most)s",
         **series.parameters, first=first, last=last, most=limit + 1,
     )  # fmt: skip
     if not rows:
@@ -205,9 +211,8 @@ def find_series(
 
 def find_value(reading: Reading, series: Series, chosen: Period | None, with_open: bool = False) -> Value:
     """The value of a period (None: the newest complete one) of a series that has one place. Raises Refused as `get_value` does."""
-    rows = reading.rows(
-        f"select {COLUMNS} where v.metric_id = %(metric)s and v.grain = %(grain)s and v.application = %(application)s and v.segment = %(segment)s "
-        "and v.segment_value = %(segment_value)s and (v.period_start = %(start)s or %(start)s::timestamptz is null and v.is_complete) "
+    rows = reading.few_rows(
+        f"select {COLUMNS} where {PLACE} and v.segment_value = %(segment_value)s and {'v.period_start = %(start)s' if chosen else 'v.is_complete'} "
         "order by v.period_start desc limit 1",
         **series.parameters, start=chosen and chosen.start,
     )  # fmt: skip
@@ -245,7 +250,7 @@ def make_value(reading: Reading, series: Series, row: Row, with_open: bool) -> V
 
 
 def _period_before(reading: Reading, series: Series, value: Value) -> Period:
-    rows = reading.rows(
+    rows = reading.few_rows(
         "select max(period_start) as start from dim_periods where grain = %(grain)s and period_start < %(start)s",
         grain=series.grain, start=value.period_start,
     )  # fmt: skip
