@@ -175,14 +175,21 @@ def limit_requests(server: Flask, callbacks: Callable[[], Collection[str]]) -> N
     lines, places = Allowance(LINES_A_MINUTE), Allowance(1)
 
     @server.before_request
+    def _refuse_null_characters() -> Response | None:
+        # Postgres has no text with one
+        given = (*request.args.items(multi=True), *request.form.items(multi=True))
+        if "\0" in request.path or any("\0" in text for pair in given for text in pair):
+            return Response(
+                "no page has null characters in its addresses and forms", 400, {"Content-Type": "text/plain"}
+            )
+        return None
+
+    @server.before_request
     def _refuse_unknown_callbacks() -> Response | None:
         if not request.path.endswith(CALLBACK):
             return None
-        try:
-            body = request.get_json(silent=True)
-        except RecursionError:
-            body = None
-        if not isinstance(body, dict) or str(body.get("output")) not in callbacks() or not _is_callback(body):
+        body = read_body()
+        if body is None or str(body.get("output")) not in callbacks() or not _is_callback(body):
             return Response("no page sends this request", 400, {"Content-Type": "text/plain"})
         return None
 
@@ -195,6 +202,15 @@ def limit_requests(server: Flask, callbacks: Callable[[], Collection[str]]) -> N
         if lines.take("all") and places.take(f"{type(exc).__name__} {place.filename}:{place.lineno}"):
             LOG.error("%s %s failed", request.method, request.path[:200], exc_info=exc)
         return Response("the request failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
+
+
+def read_body() -> dict[str, object] | None:
+    """The object that a request has as JSON; None for anything else, however deep it is nested."""
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def add_headers(server: Flask, scripts: Callable[[], Sequence[str]]) -> None:

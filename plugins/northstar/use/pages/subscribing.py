@@ -21,7 +21,7 @@ from northstar.privacy.personal import redact
 from northstar.use.marts import Marts
 from northstar.use.notify import read_channels
 from northstar.use.pages.choices import read_choice
-from northstar.use.pages.door import UNSUBSCRIBE
+from northstar.use.pages.door import UNSUBSCRIBE, read_body
 from northstar.use.pages.links import ROOT, slug
 from northstar.use.pages.rendering import TEMPLATES
 from northstar.use.pages.subscriptions import CADENCES, panels_of
@@ -54,8 +54,8 @@ def add_subscribing(server: Flask, settings: Settings, marts: Callable[[], Marts
 
     def subscribe() -> ResponseReturnValue:
         # a form of another site can send no JSON
-        body = request.get_json(silent=True)
-        if not isinstance(body, dict):
+        body = read_body()
+        if body is None:
             return Response("no page sends this request", 400, TEXT)
         if not allowance.take(request.remote_addr or ""):
             return Response("too many subscriptions in a minute", 429, {**TEXT, "Retry-After": "60"})
