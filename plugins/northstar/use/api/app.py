@@ -83,7 +83,7 @@ class Front:
         self._requests, self._wrong, self._lines = Allowance(0), Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
         # by tag, which says the version, the role and all that was asked
         self._kept: LRUCache[str, bytes] = LRUCache(KEPT_BYTES, getsizeof=sys.getsizeof)
-        self._kept_of: int | None = None
+        self._kept_of = 0
         self._lock = threading.Lock()
 
     def identify(self, request: Request) -> None:
@@ -155,21 +155,17 @@ class Front:
             )
 
         if is_timeless and (shown := desk.still_newest()) is not None and version in (None, shown.version):
-            tag = tag_of(shown, True)
-            is_had = _has(request, tag)
-            with self._lock:
-                kept = None if is_had else self._kept.get(tag)
-            if is_had or kept is not None:
-                if kept is not None:
-                    self._note(request, question, shown)
-                return _response(kept, shown, form, tag)
+            known = self._known(request, question, shown, form, tag_of(shown, True))
+            if known is not None:
+                return known
         with desk.reading(caller.scopes, version, is_apart) as reading:
             shown = reading.shown
             try:
                 if is_timeless:
                     tag = tag_of(shown, reading.is_newest)
-                    if _has(request, tag):
-                        return _response(None, shown, form, tag)
+                    known = self._known(request, question, shown, form, tag)
+                    if known is not None:
+                        return known
                 content = render(make(reading), form)
             except Refused as exc:
                 return problem(
@@ -183,11 +179,25 @@ class Front:
         if reading.is_newest and caller.role is None and sys.getsizeof(content) <= KEPT_BYTES:
             with self._lock:
                 # of the versions before nothing stays in memory: somebody may have been erased since
-                if self._kept_of != shown.version:
+                if shown.version > self._kept_of:
                     self._kept.clear()
                     self._kept_of = shown.version
-                self._kept[tag] = content
+                if shown.version == self._kept_of:
+                    self._kept[tag] = content
         return _response(content, shown, form, tag)
+
+    def _known(
+        self, request: Request, question: q.Question, shown: Published, form: Format, tag: str
+    ) -> Response | None:
+        """304 where the caller has the answer, or the one that is kept; None where there is none."""
+        if _has(request, tag):
+            return _response(None, shown, form, tag)
+        with self._lock:
+            kept = self._kept.get(tag)
+        if kept is None:
+            return None
+        self._note(request, question, shown)
+        return _response(kept, shown, form, tag)
 
     def _note(self, request: Request, question: q.Question, shown: Published) -> None:
         caller: Caller = request.state.caller
