@@ -21,13 +21,13 @@ END = utc("2026-03-01T00:00:00")
 KEY = ["metric_id", "period_start", "application", "segment", "segment_value"]
 
 
-def differences(lines: pd.DataFrame, settings, scopes: str = "true") -> list[str]:
+def differences(lines: pd.DataFrame, settings, scopes: str = "true", grain: str = "month") -> list[str]:
     """What the books and metric_values do not agree on, as text."""
     metrics = {r["metric_id"]: r for r in select(settings, "select metric_id, unit, kind from metrics")}
     told = {tuple(row[c] for c in KEY): row for row in lines.to_dict("records")}
     published = {
         tuple(row[c] for c in KEY): row
-        for row in select(settings, f"select * from metric_values where grain = 'month' and metric_id = any(%s) and {scopes}",
+        for row in select(settings, f"select * from metric_values where grain = '{grain}' and metric_id = any(%s) and {scopes}",
                           sorted(set(lines.metric_id)))
     }  # fmt: skip
     found, digits = [], minor_digits(settings.rules.reporting_currency)
@@ -59,7 +59,9 @@ def test_the_small_company_is_as_its_books_say(built):
 
 
 def test_a_company_with_settings_of_its_own_is_as_its_books_say(warehouse, tmp_path):
-    rules = Rules(reporting_currency="JPY", rates_currency="USD", count_past_due=3, renewal_gap_days=10, reporting_time_zone="America/New_York", gross_margin={"coaching": 0.65}, home_country={"web": "DE"})  # fmt: skip
+    rules = Rules(reporting_currency="JPY", rates_currency="USD", count_past_due=3, renewal_gap_days=10, reporting_time_zone="America/New_York", gross_margin={"coaching": 0.65}, home_country={"web": "DE"}, fiscal_year_begins=2,
+                  country_groups={"DACH": ["DE", "AT", "CH"], "North America": ["US", "CA"]}, intercompany_accounts=["acc_0000003", "acc_000001*"],
+                  legal_entities=[{"id": "us", "countries": ["US", "CA"]}, {"id": "coaching", "applications": ["coaching"]}, {"id": "rest"}])  # fmt: skip
     company = generate_company(
         seed=13, months=4, accounts=60, applications=("web", "coaching"), end=END, monitored_days=1
     )
@@ -71,7 +73,13 @@ def test_a_company_with_settings_of_its_own_is_as_its_books_say(warehouse, tmp_p
     empty(warehouse)
     settings = replace(warehouse, rules=rules)
     run(settings, tmp_path, END)
-    found = differences(truth(company.tables, END, rules), settings)
+    lines = truth(company.tables, END, rules)
+    assert {"", "country", "country_group", "entity"} <= set(lines.segment) and {"us", "coaching", "rest"} <= set(lines.segment_value)  # fmt: skip
+    found = differences(lines, settings)
+    # the fiscal year of 2026 is over at the end of January
+    years = truth(company.tables, END, rules, "year")
+    assert years.period_start.nunique() == 2 and years.metric_id.nunique() > 30
+    found += differences(years, settings, grain="year")
     assert not found, f"{len(found)} differences:\n" + "\n".join(found[:30])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
@@ -39,11 +39,17 @@ class Ledger:
     members and `lists` the measurements. `results` has the metrics' values in the end: (numerator, denominator or None) by (metric, *scope).
 
     tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC.
-    rules: the company's business rules.
+    rules: the company's business rules. grain: month, or year for books whose months are the company's fiscal years.
     """
 
-    def __init__(self, tables: Mapping[str, pd.DataFrame], as_of: datetime, rules: Rules):
-        self.as_of, self.rules = as_of, rules
+    def __init__(
+        self,
+        tables: Mapping[str, pd.DataFrame],
+        as_of: datetime,
+        rules: Rules,
+        grain: Literal["month", "year"] = "month",
+    ):
+        self.as_of, self.rules, self.grain = as_of, rules, grain
         self.rows = {name: self._visible_rows(name, tables.get(name)) for name in entities()}
         self._leave_out_the_group()
         self.accounts = {a["account_id"]: a for a in self.rows["accounts"]}
@@ -120,12 +126,12 @@ class Ledger:
 
     def month_of(self, when: datetime) -> datetime:
         """The moment when the month of a moment began."""
-        return self.midnight(self.day_of(when).replace(day=1))
+        return self.midnight(self.rules.calendar.period_start(self.grain, when).date())
 
     def next_month(self, month: datetime, number: int = 1) -> datetime:
         """The moment when the month after a month begins, or one that many months later."""
         first = self.day_of(month)
-        months = first.year * 12 + first.month - 1 + number
+        months = first.year * 12 + first.month - 1 + number * (12 if self.grain == "year" else 1)
         return self.midnight(date(months // 12, months % 12 + 1, 1))
 
     @cached_property

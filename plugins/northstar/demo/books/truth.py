@@ -6,6 +6,7 @@ Then the ledger is closed, metrics of metrics are reckoned from its values, what
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 
 import pandas as pd
 
@@ -40,13 +41,22 @@ DOMAINS = (
 METRICS_OF_METRICS = (growth, unit_economics)
 
 
-def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime, rules: Rules | None = None) -> pd.DataFrame:
+# a year's are made of its last month (docs/semantics.md), and the books' targets are those of months
+NOT_OF_YEARS = ("ltv", "ltv_cac_ratio", "targets_met_rate")
+
+
+def truth(
+    tables: Mapping[str, pd.DataFrame],
+    as_of: datetime,
+    rules: Rules | None = None,
+    grain: Literal["month", "year"] = "month",
+) -> pd.DataFrame:
     """A frame: metric_id, period_start, application, segment, segment_value, numerator, denominator; of the catalogue's metrics only.
 
     tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC. rules: the
-    company's business rules, None for the defaults. The numbers are exact and written as text (fractions as n/d); the denominator is None where a metric has none.
+    company's business rules, None for the defaults. grain: by month, or by fiscal year, without NOT_OF_YEARS. The numbers are exact and written as text (fractions as n/d); the denominator is None where a metric has none.
     """
-    ledger = Ledger(tables, as_of, rules or Rules())
+    ledger = Ledger(tables, as_of, rules or Rules(), grain)
     for domain in DOMAINS:
         domain.reckon(ledger)
     ledger.close()
@@ -55,7 +65,10 @@ def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime, rules: Rules | No
     leave_out_unmeasured(ledger)
     targets.reckon(ledger)
     lines = ledger.lines()
-    is_in_catalogue = lines.metric_id.isin({m["metric_id"] for m in read_seed("metric_catalogue")})
+    left_out = NOT_OF_YEARS if grain == "year" else ()
+    is_in_catalogue = lines.metric_id.isin(
+        {m["metric_id"] for m in read_seed("metric_catalogue") if grain in m["grains"].split(",")} - {*left_out}
+    )
     lines = lines[is_in_catalogue].reset_index(drop=True)
     for column in ("numerator", "denominator"):
         exact = [None if v is None or v != v else str(v) for v in lines[column]]
