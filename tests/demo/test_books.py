@@ -60,9 +60,8 @@ def test_the_small_company_is_as_its_books_say(built):
 
 def renew_after_five_days(subscriptions: pd.DataFrame) -> None:
     """Let some subscriptions end, and begin again under other numbers five days later."""
-    early = utc("2025-12-20T00:00:00")
-    ending = subscriptions.query("status == 'active' and valid_to.isna() and valid_from < @early").index[:6]
-    for index in ending:
+    is_open = (subscriptions.status == "active") & subscriptions.valid_to.isna()
+    for index in subscriptions.index[is_open & (subscriptions.valid_from < utc("2025-12-20T00:00:00"))][:6]:
         row = subscriptions.loc[index].copy()
         row["valid_from"] = row["updated_at"] = row["valid_from"] + timedelta(days=25)
         row["subscription_item_id"] += "_again"
