@@ -21,6 +21,7 @@ from psycopg.types.json import Jsonb
 from northstar.audit.worker import start_worker
 from northstar.base.settings import Settings
 from northstar.runs import job
+from northstar.runs.preview.preview import preview
 from northstar.warehouse import db, embedded
 from tests.parsed_project import give_parse
 
@@ -159,6 +160,13 @@ def run(settings: Settings, source: Path, as_of: datetime, mode: str = "nightly"
         WORKERS[settings.home] = start_worker(settings)
     give_parse(settings)
     return job.run(settings, mode, as_of, str(source), silent, worker=WORKERS[settings.home])
+
+
+def previewed_metrics(settings: Settings) -> set[str]:
+    """The metrics that would change with the settings, as a preview has it, which also says that settings are the reason."""
+    shown = preview(settings, progress=silent)
+    assert set(map(tuple, shown.changed.values())) == {("setting",)}
+    return {difference.counts["metric_id"] for difference in shown.metrics}
 
 
 def query_as(settings: Settings, role: str, query: str, *values) -> list[dict]:

@@ -78,6 +78,7 @@ VIOLATIONS = {
     + "('a', 't', 'c', now() - interval '2 days', 'target', 1)) as planted (alert_id, target_id, cause, closed_at, rule, threshold)",
     "marts.an_alert_says_what_it_was_compared_with": ALERT
     + "('a', 't', 'c', null, 'target', null::numeric)) as planted (alert_id, target_id, cause, closed_at, rule, threshold)",
+    "marts.amounts_in_the_reporting_currency_are_those_of_metric_values": "insert into marts_candidate.entity_values select metric_id, grain, period_start, application, segment, segment_value, 'USD', value, 'USD', value + 1 from marts_candidate.metric_values where metric_id = 'cash_collected' and grain = 'month' and segment = 'country' and value > 0",
     "marts.mrr_is_never_negative": "update marts_candidate.fct_subscription_periods set mrr_in_currency = -1",
 }
 # columns that the tables themselves hold to: a violation cannot even be planted

@@ -1,13 +1,17 @@
 """Business hours: how long support was open between two instants, by the clock of the calendar's zone, without its holidays."""
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import jinja2
+import pytest
 
 from northstar.base.settings import ROOT, Rules, SupportCalendar
-from tests.support import select, utc
+from northstar.use.explain.explanation import explain
+from northstar.use.words import what_to_land
+from tests.support import empty, previewed_metrics, run, select, utc, write_rows
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
 BERLIN = SupportCalendar(
@@ -91,3 +95,99 @@ def is_open(calendar, moment):
     spans = calendar.hours.get(f"{local:%A}".lower(), "")
     clock = f"{local:%H:%M}"
     return local.date() not in calendar.holidays and any(a <= clock < b for a, _, b in (span.strip().partition("-") for span in spans.split(",") if span))  # fmt: skip
+
+
+def ticket(name, application, created, replied, solved, priority="normal", escalated=None):
+    """A ticket's row and its events, by the clock of UTC."""
+    events = [("public_reply", replied), ("solved", solved), ("escalated", escalated)]
+    return (
+        {"ticket_id": name, "application": application, "channel": "email", "priority": priority, "status": "solved",
+         "created_at": created, "updated_at": solved},
+        [{"ticket_event_id": f"{name}-{kind}", "ticket_id": name, "event_type": kind, "actor_type": "agent", "occurred_at": at} for kind, at in events if at],
+    )  # fmt: skip
+
+
+# Berlin is an hour ahead of UTC until 29 March 2026, 1:00, and two from then on; its desk is open 9 to 12 and 13 to 17
+TICKETS = [
+    # Friday 16:30 to Monday 9:30, over the change of clocks, and solved at 15:00: 60 minutes, and half an hour, 3 hours, 2 hours
+    ticket("weekend", "web", "2026-03-27T15:30:00Z", "2026-03-30T07:30:00Z", "2026-03-30T13:00:00Z"),
+    # Monday 11:30 to 13:30, with the lunch in between, solved at 17:30, when the desk was closed; escalated at 12:15: 60 and 30 minutes, 4 and a half hours
+    ticket("lunch", "web", "2026-03-30T09:30:00Z", "2026-03-30T11:30:00Z", "2026-03-30T15:30:00Z", "urgent", "2026-03-30T10:15:00Z"),
+    # on a Sunday, answered and solved there and then
+    ticket("sunday", "web", "2026-03-29T10:00:00Z", "2026-03-29T10:10:00Z", "2026-03-29T11:00:00Z"),
+    # Thursday 16:00 to Tuesday 10:00, over Good Friday and Easter Monday; solved at 11:00
+    ticket("easter", "web", "2026-04-02T14:00:00Z", "2026-04-07T08:00:00Z", "2026-04-07T09:00:00Z"),
+    ticket("shop", "shop", "2026-03-30T09:30:00Z", "2026-03-30T11:30:00Z", "2026-03-30T15:30:00Z"),
+]  # fmt: skip
+APRIL_20 = utc("2026-04-20T00:00:00")
+METRICS = ("first_response_business_time", "resolution_business_time", "escalation_business_time")
+
+
+def medians(settings, period, application="web"):
+    """The medians of business hours in the week of a day, and of how many tickets."""
+    return {
+        r["metric_id"].removesuffix("_business_time"): (r["value"] and float(r["value"]), r["denominator"])
+        for r in select(settings, "select metric_id, value, denominator from metric_values where metric_id = any(%s) and grain = 'week' and segment = '' "
+                                  "and application = %s and period_start = %s", list(METRICS), application, utc(period))
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def story(warehouse, tmp_path_factory):
+    """Without a calendar; with one for the web; with Easter Monday as a holiday of it, which a preview shows before."""
+    empty(warehouse)
+    tables = {"tickets": [row for row, _ in TICKETS], "ticket_events": [event for _, events in TICKETS for event in events]}  # fmt: skip
+    source = write_rows(tmp_path_factory.mktemp("desk"), tables)
+    without_holiday = BERLIN.model_copy(update={"holidays": []})
+    shown = []
+    for calendars in ({}, {"web": without_holiday}, {"web": BERLIN}):
+        settings = replace(warehouse, rules=Rules(support_calendars=calendars))
+        previewed = previewed_metrics(settings) if len(shown) == 2 else set()
+        run(settings, source, APRIL_20, "hourly")
+        shown.append({
+            "weeks": [medians(settings, week) for week in ("2026-03-23", "2026-03-30", "2026-04-06")],
+            "company": medians(settings, "2026-03-30", "all"), "shop": medians(settings, "2026-03-30", "shop"), "previewed": previewed,
+            "lacking": {r["application"]: r["lacking"] for r in select(settings, "select application, lacking from metric_coverage where metric_id = 'resolution_business_time'")},
+        })  # fmt: skip
+    return settings, shown
+
+
+def test_the_medians_of_business_hours_stand_beside_those_of_the_clock(story):
+    _, (_, by_calendar, _) = story
+    sunday, monday, tuesday = by_calendar["weeks"]
+    # the Sunday's took no time in which support was open, and counts
+    assert (sunday["first_response"], sunday["resolution"]) == ((0, 1), (0, 1))
+    # (60 + 60) / 2 minutes; (5.5 + 4.5) / 2 hours
+    assert monday == {"first_response": (60, 2), "resolution": (5, 2), "escalation": (30, 1)}
+    # an hour on Thursday, seven on Friday and on Monday, an hour on Tuesday, and another until the solve
+    assert (tuesday["first_response"], tuesday["resolution"]) == ((16 * 60, 1), (17, 1))
+    # the shop has no calendar: its tickets are not among the company's
+    assert by_calendar["company"] == monday
+    assert {value for value, _ in by_calendar["shop"].values()} == {None}
+
+
+def test_without_a_calendar_business_hours_are_not_measured(story):
+    _, (without, by_calendar, _) = story
+    assert {value for week in without["weeks"] for value, _ in week.values()} == {None}
+    assert without["lacking"] == dict.fromkeys(("all", "shop", "web"), "tickets.support_calendar")
+    assert by_calendar["lacking"] == {"all": None, "shop": "tickets.support_calendar", "web": None}
+    assert what_to_land("tickets.support_calendar") == "not measured: land tickets with a calendar in support_calendars of northstar.yml"  # fmt: skip
+
+
+def test_a_holiday_restates_what_it_touches_with_the_setting_as_the_reason(story):
+    settings, (_, before, after) = story
+    assert after["weeks"][:2] == before["weeks"][:2]
+    # seven hours less; Good Friday is no holiday of theirs
+    assert (after["weeks"][2]["first_response"], after["weeks"][2]["resolution"]) == ((9 * 60, 1), (10, 1))
+    restated = select(settings, "select distinct metric_id, grain, application, period_start::date::text as day, reasons from metric_restatements where new_version = 3")  # fmt: skip
+    assert {tuple(r["reasons"]) for r in restated} == {("setting",)}
+    assert {(r["grain"], r["day"]) for r in restated} == {("day", "2026-04-07"), ("week", "2026-04-06")}
+    assert {r["application"] for r in restated} == {"web", "all"}
+    touched = {"first_response_business_time", "resolution_business_time"}
+    assert {r["metric_id"] for r in restated} == after["previewed"] == touched
+
+
+def test_a_median_of_business_hours_is_made_of_its_tickets(story):
+    settings, _ = story
+    explanation = explain(settings, "resolution_business_time", utc("2026-03-30"), "week", "web")
+    assert explanation.adds_up and float(explanation.published["value"]) == 5

@@ -7,7 +7,7 @@ import pytest
 from northstar.base.settings import Rules
 from northstar.runs.verify import verify
 from northstar.use.explain.explanation import explain
-from tests.support import empty, run, select, silent, utc, write_rows
+from tests.support import empty, previewed_metrics, run, select, silent, utc, write_rows
 
 FEBRUARY_20, APRIL = utc("2025-02-20T00:00:00"), utc("2025-04-01T00:00:00")
 
@@ -49,6 +49,9 @@ def by_month(settings, metric, application="web"):
     ]  # fmt: skip
 
 
+LAST = "seven days, a week's gap, margins"
+
+
 @pytest.fixture(scope="module")
 def story(warehouse, tmp_path_factory):
     """What the marts showed under each setting; the last run with 14 days follows one of an hour before, and nothing was landed in between."""
@@ -59,14 +62,16 @@ def story(warehouse, tmp_path_factory):
         ("always", APRIL, Rules()),
         ("never", APRIL, Rules(count_past_due="never")),
         (
-            "seven days, a week's gap, margins",
+            LAST,
             APRIL,
             Rules(count_past_due=7, renewal_gap_days=7, gross_margin={"shop": 0.5}),
         ),
     ):
         settings = replace(warehouse, rules=rules)
+        previewed = previewed_metrics(settings) if name == LAST else None
         run(settings, source, as_of, "hourly")
         shown[name] = {
+            "previewed": previewed,
             "movements": movements(settings), "mrr": by_month(settings, "mrr"), "accounts": by_month(settings, "paying_accounts"),
             "ltv": by_month(settings, "ltv", "shop"), "company": by_month(settings, "ltv", "all"),
         }  # fmt: skip
@@ -92,7 +97,7 @@ def test_past_due_never_counts(story):
 
 def test_past_due_counts_for_seven_days_since_it_became_so(story):
     _, shown = story
-    changed = shown["seven days, a week's gap, margins"]
+    changed = shown[LAST]
     # b's new price does not begin its days anew; c's end in the same month
     assert [m for m in changed["movements"] if m[1] in "abc"] == [
         ("02-07", "b", "expansion", 10), ("02-08", "b", "churn", -30), ("02-22", "c", "churn", -40),
@@ -103,22 +108,22 @@ def test_past_due_counts_for_seven_days_since_it_became_so(story):
 def test_a_gap_below_the_renewal_gap_is_no_churn(story):
     _, shown = story
     # d had nothing for six days: what it had carries over
-    assert [m for m in shown["seven days, a week's gap, margins"]["movements"] if m[1] == "d"] == [("02-09", "d", "expansion", 10)]  # fmt: skip
+    assert [m for m in shown[LAST]["movements"] if m[1] == "d"] == [("02-09", "d", "expansion", 10)]  # fmt: skip
 
 
 def test_the_gross_margin_is_that_of_the_application(story):
     settings, shown = story
     # in March one of two accounts leaves: 80 a month for the one that is left, times the margin, over one half
     assert shown["always"]["ltv"] == [None, None, 128]
-    assert shown["seven days, a week's gap, margins"]["ltv"] == [None, None, 80]
+    assert shown[LAST]["ltv"] == [None, None, 80]
     # (70 x 0.8 + 80 x 0.5) / 3 accounts, over 1 / 4
-    assert shown["seven days, a week's gap, margins"]["company"][2] == 128
+    assert shown[LAST]["company"][2] == 128
     explanation = explain(settings, "ltv", utc("2025-03-01"), "month", "shop")
     assert explanation.adds_up and explanation.published["value"] == 80
 
 
 def test_each_setting_restates_what_it_touches_and_says_so(story):
-    settings, _ = story
+    settings, shown = story
     restated = select(settings, "select distinct new_version, metric_id, grain, period_start::date::text as day, application, reasons from metric_restatements")  # fmt: skip
     assert {tuple(r["reasons"]) for r in restated} == {("setting",)}
     statuses = [r for r in restated if r["new_version"] == 2]
@@ -127,6 +132,10 @@ def test_each_setting_restates_what_it_touches_and_says_so(story):
     assert {r["application"] for r in statuses} == {"web", "all"}
     assert {r["day"] for r in statuses if r["grain"] == "month"} == {"2025-02-01", "2025-03-01"}
     assert {r["metric_id"] for r in restated if r["application"] == "shop"} == {"ltv"}
+    # what the last one restated is what a preview had shown
+    previewed = shown[LAST]["previewed"]
+    assert {r["metric_id"] for r in restated if r["new_version"] == 3} <= previewed
+    assert {"mrr", "ltv"} <= previewed and previewed.isdisjoint({"registered_accounts", "cash_collected"})
 
 
 def test_what_stops_counting_by_time_alone_is_found_by_an_hourly_run(warehouse, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from northstar.base.settings import ROOT, LegalEntity, Rules
 from northstar.use.explain.explanation import explain
 from northstar.warehouse import db
-from tests.support import empty, run, select, utc, write_rows
+from tests.support import empty, previewed_metrics, run, select, utc, write_rows
 
 APRIL = utc("2025-04-01T00:00:00")
 GROUPS = {"DACH": ["DE", "AT"], "North America": ["US", "CA"]}
@@ -81,8 +81,9 @@ def story(warehouse, tmp_path_factory):
         Rules(country_groups=GROUPS | {"DACH": ["DE"]}, legal_entities=ENTITIES, intercompany_accounts=["ACME-*", "x"]),
     ):
         settings = replace(warehouse, rules=rules)
+        previewed = previewed_metrics(settings) if shown else None
         run(settings, source, APRIL, "hourly")
-        shown.append({
+        shown.append({"previewed": previewed} | {
             (metric, segment): march(settings, metric, segment)
             for metric in SHOWN for segment in ("", "country", "country_group", "entity")
         })  # fmt: skip
@@ -137,10 +138,11 @@ def test_what_the_group_sells_itself_is_no_revenue_and_is_not_lost(story):
 
 
 def test_each_setting_restates_what_it_touches_and_says_so(story):
-    settings, _, _ = story
+    settings, _, after = story
     restated = select(settings, "select distinct metric_id, segment, segment_value, reasons from metric_restatements")
     assert {tuple(r["reasons"]) for r in restated} == {("setting",)}
     assert {"mrr", "cash_collected", "new_mrr", "paying_accounts"} <= {r["metric_id"] for r in restated}
+    assert {r["metric_id"] for r in restated} <= after["previewed"] and "ticket_volume" not in after["previewed"]
     # a segment that comes is nothing restated; the group's own account is in the United States
     assert "entity" not in {r["segment"] for r in restated}
     assert {r["segment_value"] for r in restated if r["segment"] == "country"} == {"US"}

@@ -7,6 +7,7 @@ import jinja2
 import pytest
 
 from northstar.base.settings import ROOT, Rules
+from northstar.runs.preview.preview import preview
 from northstar.runs.verify import verify
 from northstar.use.explain.explanation import explain
 from tests.support import empty, run, select, silent, utc, write_rows
@@ -98,16 +99,17 @@ def story(warehouse, tmp_path_factory):
     run(warehouse, source, MAY)
     shown = [{grain: cash(warehouse, grain) for grain in ("week", "quarter", "month", "year")}]
     settings = replace(warehouse, rules=Rules(first_weekday="sunday", fiscal_year_begins=2))
+    previewed = preview(settings, progress=silent)
     run(settings, source, MAY, "hourly")
     shown.append({grain: cash(settings, grain) for grain in ("week", "quarter", "month", "year")})
     write_rows(source, {"charges": [charge(6, "2025-01-05T12:00:00Z", 500)]}, "late")
     run(settings, source, utc("2025-05-01T01:00:00"), "hourly")
     shown.append({grain: cash(settings, grain) for grain in ("week", "quarter", "month", "year")})
-    return settings, shown
+    return settings, shown, previewed
 
 
 def test_weeks_quarters_and_years_hold_what_happened_in_them(story):
-    _, (before, after, later) = story
+    _, (before, after, later), _ = story
     months = {"2025-01-01": 150.0, "2025-02-01": 160.0}
     assert before == {
         "week": {"2024-12-30": 30.0, "2025-01-06": 40.0, "2025-01-27": 240.0},
@@ -128,12 +130,12 @@ def test_weeks_quarters_and_years_hold_what_happened_in_them(story):
 
 
 def test_an_incremental_build_and_a_full_one_make_the_same_periods(story):
-    settings, _ = story
+    settings, *_ = story
     assert all(compared.is_same for compared in verify(settings, None, silent))
 
 
 def test_only_what_begins_on_another_day_is_restated_with_the_setting_as_the_reason(story):
-    settings, _ = story
+    settings, *_ = story
     restated = select(settings, "select * from metric_restatements where new_version = 2")
     assert {row["grain"] for row in restated} == {"week", "quarter"}
     assert {tuple(row["reasons"]) for row in restated} == {("setting",)}
@@ -147,8 +149,16 @@ def test_only_what_begins_on_another_day_is_restated_with_the_setting_as_the_rea
     assert {row["grain"] for row in untouched} >= {"day", "month"}
 
 
+def test_a_preview_shows_what_another_calendar_would_change(story):
+    _, _, previewed = story
+    assert set(map(tuple, previewed.changed.values())) == {("setting",)}
+    cash = next(m.counts for m in previewed.metrics if m.counts["metric_id"] == "cash_collected")
+    # its days and months are as they were
+    assert cash["grains"] == ["quarter", "week", "year"] and cash["appeared"] and cash["vanished"]
+
+
 def test_a_late_row_restates_the_week_the_quarter_and_the_year_that_it_lies_in(story):
-    settings, _ = story
+    settings, *_ = story
     rows = select(settings, "select grain, period_start, old_value, new_value, reasons from metric_restatements where new_version = 3 "
                             "and metric_id = 'cash_collected' and application = 'web' and segment = ''")  # fmt: skip
     assert {row["grain"]: (str(row["period_start"].date()), row["old_value"], row["new_value"]) for row in rows} == {
@@ -160,13 +170,13 @@ def test_a_late_row_restates_the_week_the_quarter_and_the_year_that_it_lies_in(s
 
 @pytest.mark.parametrize(("grain", "start"), [("quarter", "2024-11-01"), ("year", "2024-02-01")])
 def test_a_quarter_of_the_fiscal_year_and_the_year_are_made_of_their_rows(story, grain, start):
-    settings, _ = story
+    settings, *_ = story
     explanation = explain(settings, "cash_collected", utc(start), grain, "web")
     assert explanation.adds_up and explanation.published["value"] == 155
 
 
 def test_the_calendar_of_days_follows(story):
-    settings, _ = story
+    settings, *_ = story
     day = select(settings, "select week_starts_on, quarter_starts_on, year_starts_on, calendar_quarter, iso_week from dim_dates where date_on = '2025-01-05'")[0]  # fmt: skip
     assert [str(day[f"{g}_starts_on"]) for g in ("week", "quarter", "year")] == [
         "2025-01-05",

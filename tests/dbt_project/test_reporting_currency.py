@@ -12,7 +12,7 @@ from northstar.use.explain.text import as_text
 from northstar.use.headline import headline_rows
 from northstar.use.marts import Marts
 from northstar.use.reports.make import make_report
-from tests.support import empty, query_as, run, select, silent, utc, write_rows
+from tests.support import empty, previewed_metrics, query_as, run, select, silent, utc, write_rows
 
 MARCH, APRIL = utc("2025-03-05T00:00:00"), utc("2025-03-05T01:00:00")
 
@@ -59,8 +59,10 @@ def story(warehouse, tmp_path_factory):
     shown = {}
     for currency in ("USD", "KWD", "JPY"):
         settings = replace(warehouse, rules=Rules(reporting_currency=currency, rates_currency="USD"))
+        previewed = previewed_metrics(settings) if currency == "KWD" else None
         run(settings, source, MARCH, "hourly")
         shown[currency] = {
+            "previewed": previewed,
             "mrr": by_month(settings, "mrr"), "cash": by_month(settings, "cash_collected"), "arpu": by_month(settings, "arpu"),
             "fx": {row["account_id"]: str(row["amount"]) for row in select(settings, "select * from mrr_movements where movement_type = 'fx'")},
             "explained": as_text(explain(settings, "mrr", utc("2025-02-01T00:00:00"), "month", "web")),
@@ -109,12 +111,13 @@ def test_a_report_names_the_currency_of_the_old_value_and_of_the_new_one(story):
 
 
 def test_a_changed_currency_restates_amounts_with_the_setting_as_the_reason(story):
-    settings, _ = story
+    settings, shown = story
     restated = select(settings, "select distinct r.metric_id, m.unit, r.reasons from metric_restatements as r join metrics as m using (metric_id) where new_version = 2")  # fmt: skip
     assert {tuple(row["reasons"]) for row in restated} == {("setting",)}
     metrics = {row["metric_id"] for row in restated}
     assert metrics >= {"mrr", "arr", "new_mrr", "cash_collected", "arpu"}
     assert metrics.isdisjoint({"paying_accounts", "customer_churn_rate", "payment_failure_rate", "new_accounts"})
+    assert metrics <= shown["KWD"]["previewed"] and "paying_accounts" not in shown["KWD"]["previewed"]
 
 
 def test_a_late_rate_of_the_reporting_currency_restates_what_it_converts(story):

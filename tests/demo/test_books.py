@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from northstar.base.settings import Rules
+from northstar.base.settings import WEEKDAYS, Rules
 from northstar.contract.codes import minor_digits
 from northstar.demo.books.truth import truth
 from northstar.demo.company import ACCOUNT_TYPES, generate_company
@@ -21,13 +21,13 @@ END = utc("2026-03-01T00:00:00")
 KEY = ["metric_id", "period_start", "application", "segment", "segment_value"]
 
 
-def differences(lines: pd.DataFrame, settings, scopes: str = "true") -> list[str]:
+def differences(lines: pd.DataFrame, settings, scopes: str = "true", grain: str = "month") -> list[str]:
     """What the books and metric_values do not agree on, as text."""
     metrics = {r["metric_id"]: r for r in select(settings, "select metric_id, unit, kind from metrics")}
     told = {tuple(row[c] for c in KEY): row for row in lines.to_dict("records")}
     published = {
         tuple(row[c] for c in KEY): row
-        for row in select(settings, f"select * from metric_values where grain = 'month' and metric_id = any(%s) and {scopes}",
+        for row in select(settings, f"select * from metric_values where grain = '{grain}' and metric_id = any(%s) and {scopes}",
                           sorted(set(lines.metric_id)))
     }  # fmt: skip
     found, digits = [], minor_digits(settings.rules.reporting_currency)
@@ -58,11 +58,29 @@ def test_the_small_company_is_as_its_books_say(built):
     assert not found, f"{len(found)} differences:\n" + "\n".join(found[:30])
 
 
+def renew_after_five_days(subscriptions: pd.DataFrame) -> None:
+    """Let some subscriptions end, and begin again under other numbers five days later."""
+    is_open = (subscriptions.status == "active") & subscriptions.valid_to.isna()
+    for index in subscriptions.index[is_open & (subscriptions.valid_from < utc("2025-12-20T00:00:00"))][:6]:
+        row = subscriptions.loc[index].copy()
+        row["valid_from"] = row["updated_at"] = row["valid_from"] + timedelta(days=25)
+        row["subscription_item_id"] += "_again"
+        subscriptions.loc[index, ["valid_to", "updated_at"]] = row["valid_from"] - timedelta(days=5)
+        subscriptions.loc[len(subscriptions)] = row
+
+
 def test_a_company_with_settings_of_its_own_is_as_its_books_say(warehouse, tmp_path):
-    rules = Rules(reporting_currency="JPY", rates_currency="USD", count_past_due=3, renewal_gap_days=10, reporting_time_zone="America/New_York", gross_margin={"coaching": 0.65}, home_country={"web": "DE"})  # fmt: skip
     company = generate_company(
         seed=13, months=4, accounts=60, applications=("web", "coaching"), end=END, monitored_days=1
     )
+    desk = company.tables["tickets"].query("application == 'web'")
+    hours = dict.fromkeys(WEEKDAYS[:5], "09:00-12:30, 13:00-24:00") | {"sunday": "00:30-01:30, 01:45-02:30"}
+    calendar = {"time_zone": "America/New_York", "hours": hours, "holidays": sorted(set(desk.created_at.dt.date))[::3]}
+    rules = Rules(reporting_currency="JPY", rates_currency="USD", count_past_due=3, renewal_gap_days=10, reporting_time_zone="America/New_York", gross_margin={"coaching": 0.65}, home_country={"web": "DE"}, fiscal_year_begins=2, first_weekday="sunday",
+                  support_calendars={"web": calendar},
+                  country_groups={"DACH": ["DE", "AT", "CH"], "North America": ["US", "CA"]}, intercompany_accounts=["acc_0000003", "acc_000001*"],
+                  legal_entities=[{"id": "us", "countries": ["US", "CA"]}, {"id": "coaching", "applications": ["coaching"]}, {"id": "rest"}])  # fmt: skip
+    renew_after_five_days(company.tables["subscriptions"])
     late = company.tables["subscriptions"].query("status == 'past_due'")
     assert (late.valid_to.fillna(END) - late.valid_from > timedelta(days=3)).any()
     for entity, table in company.tables.items():
@@ -71,7 +89,25 @@ def test_a_company_with_settings_of_its_own_is_as_its_books_say(warehouse, tmp_p
     empty(warehouse)
     settings = replace(warehouse, rules=rules)
     run(settings, tmp_path, END)
-    found = differences(truth(company.tables, END, rules), settings)
+    lines = truth(company.tables, END, rules)
+    assert {"", "country", "country_group", "entity"} <= set(lines.segment) and {"us", "coaching", "rest"} <= set(lines.segment_value)  # fmt: skip
+    assert {"first_response_business_time", "resolution_business_time"} <= set(lines.metric_id)
+    # the company tells them apart
+    for other in ({"renewal_gap_days": 1}, {"support_calendars": {"web": rules.support_calendars["web"].model_copy(update={"holidays": []})}}):  # fmt: skip
+        assert not truth(company.tables, END, rules.model_copy(update=other)).equals(lines)
+    found = differences(lines, settings)
+    # the fiscal year of 2026 is over at the end of January
+    years = truth(company.tables, END, rules, "year")
+    assert years.period_start.nunique() == 2 and years.metric_id.nunique() > 30
+    found += differences(years, settings, grain="year")
+    assert (years.query("metric_id == 'cash_growth_rate_constant_currency'").segment == "entity").any()
+    weeks = truth(company.tables, END, rules, "week")
+    assert (
+        weeks.period_start.nunique() > 15
+        and {t.weekday() for t in weeks.period_start} == {6}
+        and weeks.metric_id.nunique() > 80
+    )
+    found += differences(weeks, settings, grain="week")
     assert not found, f"{len(found)} differences:\n" + "\n".join(found[:30])
 
 

@@ -124,6 +124,12 @@ def test_a_source_that_is_down_is_late_and_the_others_are_published(home, tmp_pa
     assert "freshness   3 of 4 promises kept" in told
     assert "late        source desk no older than 3 hours: nothing has landed yet" in told
     assert describe_publication(load_settings(settings.home), 1)["late"] == ["source desk"]
+    # a mart that is late is told with the sources that it is made of
+    operations.write_text("freshness: {marts: {fct_payments: {hours: 0.000001}, dim_accounts: {hours: 0.000001}}}\n")
+    assert cli.main(["status", "--home", str(settings.home)]) == 0
+    made_of = re.findall(r"late +mart (\w+) .*\n +made of (.*)", capsys.readouterr().out)
+    sources = {mart: set(re.findall(r"(\w+) \(new rows landed last", behind)) for mart, behind in made_of}
+    assert sources == {"fct_payments": {"billing", "files"}, "dim_accounts": {"app", "billing"}}
     for wrong, problem in (
         ("dsk", "no source 'dsk' is declared; did you mean 'desk'?"),
         ("app.acounts", "the contract has no entity 'acounts'; did you mean 'accounts'?"),

@@ -46,3 +46,16 @@ and where an instant is. Hours are those of a clock in the calendar's time zone,
     end
     {%- endif -%}
 {%- endmacro %}
+
+{# A measure of business hours: nothing is reckoned where no application has a calendar. #}
+{% macro by_calendar(measure) -%}
+    {{ return(measure if run_context().rules.get('support_calendars') else 'null::numeric') }}
+{%- endmacro %}
+
+{# Whether a row's application has a calendar. #}
+{% macro has_calendar(application) -%}
+    {%- set calendars = run_context().rules.get('support_calendars', {}) -%}
+    {%- set names = [] -%}
+    {%- for name in calendars | sort -%}{%- do names.append("'" ~ (name | replace("'", "''")) ~ "'") -%}{%- endfor -%}
+    {{ return('true' if 'default' in calendars else (application ~ ' in (' ~ names | join(', ') ~ ')' if names else 'false')) }}
+{%- endmacro %}

@@ -36,7 +36,7 @@ A series begins when the first of its parts does. A part of an earlier period is
     {%- set metrics = parts.values() | map(attribute='metric') | unique | list -%}
     {%- set befores = parts.values() | map(attribute='before') | select | unique | list -%}
     {%- set key = ['grain', 'application', 'segment', 'segment_value'] -%}
-    {%- set condition = 'r.metric_id in (' ~ quoted(metrics) ~ ') and r.grain in (' ~ quoted(grains) ~ ') and r.segment in (' ~ quoted([''] + segments) ~ ')' -%}
+    {%- set condition = 'r.metric_id in (' ~ quoted(metrics) ~ ') and r.grain in (' ~ quoted(grains) ~ ') and r.segment in (' ~ quoted([''] + all_segments(segments)) ~ ')' -%}
     select
         periods.grain,
         periods.period_start,

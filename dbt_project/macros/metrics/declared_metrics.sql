@@ -15,5 +15,7 @@
         'rule_of_40': ['mrr', 'paying_accounts', 'ltv', 'marketing_spend'],
         'magic_number': ['net_new_mrr', 'marketing_spend'],
         'burn_multiple': ['marketing_spend', 'cash_collected', 'net_new_mrr'],
+        'cash_growth_rate': ['cash_collected'],
+        'cash_growth_rate_constant_currency': ['cash_collected_constant_currency', 'cash_collected'],
     }) }}
 {% endmacro %}

@@ -53,3 +53,14 @@ Segments that follow from a row's country and application by rules of the home (
     {{ column }}
     {%- endif -%}
 {%- endmacro %}
+
+{# The legal entities with the currency that each is reported in, once any has one of its own: [{id, currency}]. #}
+{% macro entity_currencies() %}
+    {%- set found, entities = [], run_context().rules.get('legal_entities') or [] -%}
+    {%- if entities | selectattr('currency') | list -%}
+        {%- for entity in entities -%}
+            {%- do found.append({'id': entity.id, 'currency': entity.currency or rule('reporting_currency')}) -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(found) }}
+{% endmacro %}

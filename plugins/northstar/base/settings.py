@@ -101,6 +101,13 @@ class LegalEntity(Section):
     name: Annotated[str, Field(strict=True)] = Field("", description="give its name, such as Acme GmbH")
     applications: list[GroupName] = Field([], description="give names of applications, such as [web]")
     countries: list[Annotated[str, Field(strict=True)]] = Field([], description=COUNTRIES_ADVICE)
+    # its own figures are in entity_values, beside those in the reporting currency (D365)
+    currency: str | None = None
+
+    @field_validator("currency")
+    @classmethod
+    def _own_currency(cls, given: str | None) -> str | None:
+        return None if given is None else _code("currency", given, "give a code of ISO 4217, such as EUR")
 
     @field_validator("countries")
     @classmethod

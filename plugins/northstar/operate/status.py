@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 
 from northstar.base.clock import show_utc
-from northstar.base.freshness import BY_HAND, Freshness, Judgement
+from northstar.base.freshness import ALL, BY_HAND, Freshness, Judgement
 from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings
+from northstar.build.differences import upstream
+from northstar.build.manifest import find_manifest
 from northstar.publish import approval, hold
 from northstar.warehouse import db, embedded, turn_lock
 from northstar.warehouse.freshness import judge_freshness
@@ -88,7 +90,32 @@ def _freshness_lines(settings: Settings, connection: Connection) -> list[str]:
     judgements = judge_promises(settings, connection, datetime.now(UTC))
     late = [judgement for judgement in judgements if judgement.is_late]
     kept = len(judgements) - len(late)
-    return [
-        f"freshness   {kept} of {len(judgements)} promises kept",
-        *(f"late        {judgement.describe()}" for judgement in late),
-    ]
+    lines = [f"freshness   {kept} of {len(judgements)} promises kept"]
+    for judgement in late:
+        lines.append(f"late        {judgement.describe()}")
+        if judgement.kind == "mart" and (behind := _sources_behind(settings, connection, judgement.name)):
+            lines.append(f"            made of {behind}")
+    return lines
+
+
+def _sources_behind(settings: Settings, connection: Connection, mart: str) -> str:
+    """The sources that a mart (or ALL of them) is made of, and when each had something new last, the one that is longest ago first."""
+    entities = None
+    if mart != ALL:
+        version = fetch_one(
+            connection.execute("select code_version from marts.publications order by published_version desc limit 1")
+        )
+        manifest = find_manifest(settings, version["code_version"])
+        if manifest is None:
+            return ""
+        nodes = manifest["nodes"].items()
+        # a mart's name, or that of a model that it is a part of
+        models = [i for i, node in nodes if mart in (node["alias"], (node["config"].get("meta") or {}).get("mart"))]
+        above = set[str]().union(*(upstream(manifest, model) for model in models))
+        entities = [name.rsplit(".", 1)[1] for name in above if name.startswith("source.")]
+    rows = connection.execute(
+        "select source, max(finished_at) as at from audit.landing_batches where rows_inserted + rows_updated > 0 "
+        "and (%(entities)s::text[] is null or entity = any(%(entities)s)) group by source order by at, source",
+        {"entities": entities},
+    ).fetchall()
+    return ", ".join(f"{row['source']} (new rows landed last {show_utc(row['at'])})" for row in rows)

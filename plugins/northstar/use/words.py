@@ -99,6 +99,10 @@ def _describe_need(need: str) -> str:
     parts = []
     for term in filter(None, condition.split("&")):
         column, _, values = term.partition("=")
+        if column == "support_calendar":
+            # of the application, in the settings
+            parts.append("a calendar in support_calendars of northstar.yml")
+            continue
         parts.append(f"{column.replace('/', ' or ')} {values.replace('|', ' or ')}".strip())
     return f"{entity} with {' and '.join(parts)}" if parts else entity
 

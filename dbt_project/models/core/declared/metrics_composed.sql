@@ -31,13 +31,21 @@
     'cash_collected': {'metric': 'cash_collected', 'column': 'numerator', 'formula': 'numerator', 'before': '', 'is_counted': true},
     'net_new_mrr': {'metric': 'net_new_mrr', 'column': 'numerator', 'formula': 'numerator', 'before': '', 'is_counted': true},
 } %}
+{% set cash_growth_rate_parts = {
+    'cash_collected': {'metric': 'cash_collected', 'column': 'numerator', 'formula': 'numerator', 'before': '', 'is_counted': true},
+    'cash_collected_year_before': {'metric': 'cash_collected', 'column': 'numerator', 'formula': 'numerator', 'before': 'year_before', 'is_counted': true},
+} %}
+{% set cash_growth_rate_constant_currency_parts = {
+    'cash_collected_constant_currency': {'metric': 'cash_collected_constant_currency', 'column': 'numerator', 'formula': 'numerator', 'before': '', 'is_counted': true},
+    'cash_collected_year_before': {'metric': 'cash_collected', 'column': 'numerator', 'formula': 'numerator', 'before': 'year_before', 'is_counted': true},
+} %}
 
 with parts as (
     {{ rows_of_metrics('metrics_acquisition_cost', ['cac']) }}
     union all
     {{ rows_of_metrics('metrics_counted', ['marketing_spend']) }}
     union all
-    {{ rows_of_metrics('metrics_payments', ['cash_collected']) }}
+    {{ rows_of_metrics('metrics_payments', ['cash_collected', 'cash_collected_constant_currency']) }}
     union all
     {{ rows_of_metrics('metrics_revenue', ['new_mrr', 'expansion_mrr', 'reactivation_mrr', 'contraction_mrr', 'churned_mrr', 'ltv', 'mrr', 'paying_accounts', 'net_new_mrr']) }}
 ),
@@ -60,6 +68,14 @@ magic_number_by_period as (
 
 burn_multiple_by_period as (
     {{ side_by_side('parts', burn_multiple_parts, [], ['month', 'quarter', 'year']) }}
+),
+
+cash_growth_rate_by_period as (
+    {{ side_by_side('parts', cash_growth_rate_parts, ['country'], ['month', 'quarter', 'year']) }}
+),
+
+cash_growth_rate_constant_currency_by_period as (
+    {{ side_by_side('parts', cash_growth_rate_constant_currency_parts, ['country'], ['month', 'quarter', 'year']) }}
 )
 
 select * from ({{ metric_rows('quick_ratio_by_period', {
@@ -85,3 +101,13 @@ union all
 select * from ({{ metric_rows('burn_multiple_by_period', {
     'burn_multiple': ["marketing_spend - cash_collected", "case when net_new_mrr > 0 then 12 * net_new_mrr end", {'parts': burn_multiple_parts}],
 }) }}) as burn_multiple_rows
+
+union all
+select * from ({{ metric_rows('cash_growth_rate_by_period', {
+    'cash_growth_rate': ["cash_collected - cash_collected_year_before", "case when (cash_collected - cash_collected_year_before) is not null then cash_collected_year_before end", {'parts': cash_growth_rate_parts, 'null_reason': "case when cash_collected_year_before is null then 'no_earlier_value' else 'empty_base' end"}],
+}) }}) as cash_growth_rate_rows
+
+union all
+select * from ({{ metric_rows('cash_growth_rate_constant_currency_by_period', {
+    'cash_growth_rate_constant_currency': ["cash_collected_constant_currency - cash_collected_year_before", "case when (cash_collected_constant_currency - cash_collected_year_before) is not null then cash_collected_year_before end", {'parts': cash_growth_rate_constant_currency_parts, 'null_reason': "case when cash_collected_year_before is null then 'no_earlier_value' else 'empty_base' end"}],
+}) }}) as cash_growth_rate_constant_currency_rows

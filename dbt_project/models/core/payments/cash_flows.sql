@@ -13,6 +13,7 @@ select
     (attempt_number > 1)::int as retries,
     case when status = 'succeeded' then amount_reporting else 0 end as charged,
     0::numeric as refunded,
+    case when status = 'succeeded' then amount_at_earlier_rate else 0 end as collected_at_earlier_rate,
     (attempt_number = 1 and status = 'failed')::int as failed_first,
     (attempt_number = 1 and status = 'failed' and is_payment_collected)::int as recovered
 from {{ ref('fct_payments') }}
@@ -30,6 +31,7 @@ select
     0 as retries,
     0 as charged,
     amount_reporting as refunded,
+    -amount_at_earlier_rate as collected_at_earlier_rate,
     0 as failed_first,
     0 as recovered
 from {{ ref('fct_refunds') }}

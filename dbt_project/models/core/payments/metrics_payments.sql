@@ -6,6 +6,7 @@
 {% set measures = {
     'charged': 'sum(r.charged)',
     'refunded': 'sum(r.refunded)',
+    'collected_at_earlier_rate': 'sum(r.collected_at_earlier_rate)',
     'succeeded': 'sum(r.succeeded)',
     'failed': 'sum(r.failed)',
     'retries': 'sum(r.retries)',
@@ -56,6 +57,7 @@ placed as (
 
 {{ metric_rows('placed', {
     'cash_collected': ['coalesce(charged, 0) - coalesce(refunded, 0)', none],
+    'cash_collected_constant_currency': ['coalesce(collected_at_earlier_rate, 0)', none],
     'refund_rate': ['refunded', 'charged'],
     'payment_success_rate': ['succeeded', 'succeeded + failed'],
     'payment_failure_rate': ['failed', "case when segment = 'failure_code' then all_attempts else succeeded + failed end"],

@@ -63,6 +63,8 @@ by_response as (
     {{ cube('responded', {
         'responded': 'count(*)',
         'median_response_minutes': 'percentile_cont(0.5) within group (order by r.first_response_minutes)',
+        'responded_by_calendar': by_calendar('count(r.first_response_business_minutes)'),
+        'median_response_business_minutes': by_calendar('percentile_cont(0.5) within group (order by r.first_response_business_minutes)'),
     }, segments, grains, 'first_response_at') }}
 ),
 
@@ -70,6 +72,8 @@ by_escalation as (
     {{ cube('escalated', {
         'escalated': 'count(*)',
         'median_escalation_minutes': 'percentile_cont(0.5) within group (order by r.first_escalation_minutes)',
+        'escalated_by_calendar': by_calendar('count(r.first_escalation_business_minutes)'),
+        'median_escalation_business_minutes': by_calendar('percentile_cont(0.5) within group (order by r.first_escalation_business_minutes)'),
     }, segments, grains, 'first_escalated_at') }}
 ),
 
@@ -79,6 +83,8 @@ by_resolution as (
         'resolved_at_once': 'count(*) filter (where r.public_agent_replies = 1 and r.reopenings = 0)',
         'reopened': 'count(*) filter (where r.reopenings > 0)',
         'median_resolution_hours': 'percentile_cont(0.5) within group (order by r.resolution_hours)',
+        'resolved_by_calendar': by_calendar('count(r.resolution_business_hours)'),
+        'median_resolution_business_hours': by_calendar('percentile_cont(0.5) within group (order by r.resolution_business_hours)'),
     }, segments, grains, 'resolved_at') }}
 ),
 
@@ -95,9 +101,11 @@ by_score as (
 placed as (
     {{ in_series({
         'by_creation': ['tickets'],
-        'by_response': ['responded', 'median_response_minutes'],
-        'by_escalation': ['escalated', 'median_escalation_minutes'],
-        'by_resolution': ['resolved', 'resolved_at_once', 'reopened', 'median_resolution_hours'],
+        'by_response': ['responded', 'median_response_minutes', 'responded_by_calendar', 'median_response_business_minutes'],
+        'by_escalation': ['escalated', 'median_escalation_minutes', 'escalated_by_calendar', 'median_escalation_business_minutes'],
+        'by_resolution': [
+            'resolved', 'resolved_at_once', 'reopened', 'median_resolution_hours', 'resolved_by_calendar', 'median_resolution_business_hours',
+        ],
         'by_score': ['csat_score', 'csat_responses', 'help_center_score', 'help_center_responses', 'served_itself'],
     }, 'series', grains) }}
 ),
@@ -111,6 +119,9 @@ standing as (
     'first_response_time': ['median_response_minutes', 'responded'],
     'resolution_time': ['median_resolution_hours', 'resolved'],
     'escalation_time': ['median_escalation_minutes', 'escalated'],
+    'first_response_business_time': ['median_response_business_minutes', 'responded_by_calendar'],
+    'resolution_business_time': ['median_resolution_business_hours', 'resolved_by_calendar'],
+    'escalation_business_time': ['median_escalation_business_minutes', 'escalated_by_calendar'],
     'first_contact_resolution_rate': ['resolved_at_once', 'resolved'],
     'ticket_reopen_rate': ['reopened', 'resolved'],
     'support_csat': ['csat_score', 'csat_responses'],

@@ -42,6 +42,14 @@ currencies as (
 
 rates as (
     select * from {{ ref('fx_daily') }}
+),
+
+first_rates as (
+    select
+        currency,
+        min(rate_on) as rate_on
+    from rates
+    group by currency
 )
 
 select
@@ -66,9 +74,15 @@ select
     {{ major_units('charges.amount', 'currencies.exponent') }} * {{ reporting_rate('charges.currency', 'rates.rate') }}
         as amount_reporting,
     trim_scale(coalesce(refunded.refunded_amount, 0)) as refunded_minor,
-    {{ is_intercompany('charges.account_id') }} as is_intercompany
+    {{ is_intercompany('charges.account_id') }} as is_intercompany,
+    {{ major_units('charges.amount', 'currencies.exponent') }} * {{ reporting_rate('charges.currency', 'earlier_rates.rate') }}
+        as amount_at_earlier_rate
 from charges
 inner join siblings on charges.charge_id = siblings.charge_id
 left join refunded on charges.charge_id = refunded.charge_id
 left join currencies on charges.currency = currencies.currency
 left join rates on charges.currency = rates.currency and charges.created_at::date = rates.rate_on
+left join first_rates on charges.currency = first_rates.currency
+left join rates as earlier_rates
+    on charges.currency = earlier_rates.currency
+    and greatest((charges.created_at::date - interval '12 months')::date, first_rates.rate_on) = earlier_rates.rate_on

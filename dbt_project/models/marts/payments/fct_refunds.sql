@@ -23,6 +23,14 @@ currencies as (
 
 rates as (
     select * from {{ ref('fx_daily') }}
+),
+
+first_rates as (
+    select
+        currency,
+        min(rate_on) as rate_on
+    from rates
+    group by currency
 )
 
 select
@@ -38,8 +46,14 @@ select
     refunds.currency,
     {{ major_units('refunds.amount', 'currencies.exponent') }} * {{ reporting_rate('refunds.currency', 'rates.rate') }}
         as amount_reporting,
-    {{ is_intercompany('charges.account_id') }} as is_intercompany
+    {{ is_intercompany('charges.account_id') }} as is_intercompany,
+    {{ major_units('refunds.amount', 'currencies.exponent') }} * {{ reporting_rate('refunds.currency', 'earlier_rates.rate') }}
+        as amount_at_earlier_rate
 from refunds
 left join charges on refunds.charge_id = charges.charge_id
 left join currencies on refunds.currency = currencies.currency
 left join rates on refunds.currency = rates.currency and refunds.created_at::date = rates.rate_on
+left join first_rates on refunds.currency = first_rates.currency
+left join rates as earlier_rates
+    on refunds.currency = earlier_rates.currency
+    and greatest((refunds.created_at::date - interval '12 months')::date, first_rates.rate_on) = earlier_rates.rate_on

@@ -4,10 +4,10 @@ import json
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
@@ -28,6 +28,7 @@ BookRow = dict[str, Any]
 # the segments in which an entry counts, with their values
 Segments = Mapping[str, object]
 Ruled = TypeVar("Ruled")
+BookGrain = Literal["week", "month", "year"]
 COLUMNS = ["metric_id", "period_start", "application", "segment", "segment_value", "numerator", "denominator"]
 
 
@@ -39,11 +40,17 @@ class Ledger:
     members and `lists` the measurements. `results` has the metrics' values in the end: (numerator, denominator or None) by (metric, *scope).
 
     tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC.
-    rules: the company's business rules.
+    rules: the company's business rules. grain: month, or week or year for books whose months are the company's weeks or fiscal years.
     """
 
-    def __init__(self, tables: Mapping[str, pd.DataFrame], as_of: datetime, rules: Rules):
-        self.as_of, self.rules = as_of, rules
+    def __init__(
+        self,
+        tables: Mapping[str, pd.DataFrame],
+        as_of: datetime,
+        rules: Rules,
+        grain: BookGrain = "month",
+    ):
+        self.as_of, self.rules, self.grain = as_of, rules, grain
         self.rows = {name: self._visible_rows(name, tables.get(name)) for name in entities()}
         self._leave_out_the_group()
         self.accounts = {a["account_id"]: a for a in self.rows["accounts"]}
@@ -120,12 +127,14 @@ class Ledger:
 
     def month_of(self, when: datetime) -> datetime:
         """The moment when the month of a moment began."""
-        return self.midnight(self.day_of(when).replace(day=1))
+        return self.midnight(self.rules.calendar.period_start(self.grain, when).date())
 
     def next_month(self, month: datetime, number: int = 1) -> datetime:
         """The moment when the month after a month begins, or one that many months later."""
         first = self.day_of(month)
-        months = first.year * 12 + first.month - 1 + number
+        if self.grain == "week":
+            return self.midnight(first + timedelta(days=7 * number))
+        months = first.year * 12 + first.month - 1 + number * (12 if self.grain == "year" else 1)
         return self.midnight(date(months // 12, months % 12 + 1, 1))
 
     @cached_property
@@ -275,6 +284,14 @@ class Ledger:
     def money(self, amount: object, currency: str, day: date) -> Fraction:
         """An amount of minor units in the reporting currency's major unit, at the rate of a day."""
         return Fraction(str(amount)) / minor_units(currency) * self.rate(currency, day)
+
+    def money_at_earlier_rate(self, amount: object, currency: str, day: date) -> Fraction:
+        """An amount as `money` has it, at the rate of the same day a year before, or at the oldest rate where none was known yet."""
+        # the year before has no 29 February
+        year_before = day.replace(year=day.year - 1, day=28 if (day.month, day.day) == (2, 29) else day.day)
+        known = [self.rates[one][0][0] for one in (currency, self.rules.reporting_currency) if one in self.rates]
+        is_own = currency == self.rules.reporting_currency
+        return self.money(amount, currency, year_before if is_own else max([year_before, *known]))
 
     def rounded(self, amount: Fraction) -> Fraction:
         """An amount as it is published: rounded to the reporting currency's minor unit."""

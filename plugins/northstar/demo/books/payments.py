@@ -21,6 +21,8 @@ def _charge(ledger: Ledger, charge: BookRow) -> None:
     is_paid, is_failed = charge["status"] == "succeeded", charge["status"] == "failed"
     if is_paid:
         ledger.add("cash_collected", when, application, amount, None, country)
+        at_earlier_rate = ledger.money_at_earlier_rate(charge["amount"], charge["currency"], ledger.day_of(when))
+        ledger.add("cash_collected_constant_currency", when, application, at_earlier_rate, None, country)
         ledger.add("refund_rate", when, application, 0, amount, country)
     if is_paid or is_failed:
         ledger.add("payment_success_rate", when, application, int(is_paid), 1, country)
@@ -38,6 +40,10 @@ def _refunds(ledger: Ledger) -> None:
             amount = ledger.money(refund["amount"], refund["currency"], ledger.day_of(when))
             application, country = charge.get("application") or refund["application"], charge.get("country")
             ledger.add("cash_collected", when, application, -amount, None, {"country": country})
+            at_earlier_rate = ledger.money_at_earlier_rate(refund["amount"], refund["currency"], ledger.day_of(when))
+            ledger.add(
+                "cash_collected_constant_currency", when, application, -at_earlier_rate, None, {"country": country}
+            )
             ledger.add("refund_rate", when, application, amount, 0, {"country": country})
 
 

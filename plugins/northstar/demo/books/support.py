@@ -1,8 +1,11 @@
-"""Support: tickets and what happened to them, and self-service."""
+"""Support: tickets and what happened to them, in time by the clock and in the hours in which support is open, and self-service."""
 
 from collections import defaultdict
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
+from fractions import Fraction
+from zoneinfo import ZoneInfo
 
+from northstar.base.settings import WEEKDAYS, Rules, SupportCalendar
 from northstar.demo.books.ledger import BookRow, Ledger
 from northstar.demo.books.times import seconds
 
@@ -23,6 +26,7 @@ def reckon(ledger: Ledger) -> None:
         alone = int(not visit["led_to_ticket"])
         ledger.add("self_service_rate", visit["occurred_at"], visit["application"], alone, alone)
     ledger.reckon_percentile("first_response_time", "escalation_time", "resolution_time")
+    ledger.reckon_percentile("first_response_business_time", "escalation_business_time", "resolution_business_time")
 
 
 def _count_beginning(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
@@ -34,10 +38,14 @@ def _count_beginning(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> N
     if replies:
         minutes = seconds(min(replies) - created) / 60
         ledger.measure("first_response_time", min(replies), application, minutes, desk)
+        if (opened := _open_seconds(ledger.rules, application, created, min(replies))) is not None:
+            ledger.measure("first_response_business_time", min(replies), application, opened / 60, desk)
     escalated = [e["occurred_at"] for e in story if e["event_type"] == "escalated"]
     if escalated and ticket["priority"] == "urgent":
         minutes = seconds(min(escalated) - created) / 60
         ledger.measure("escalation_time", min(escalated), application, minutes)
+        if (opened := _open_seconds(ledger.rules, application, created, min(escalated))) is not None:
+            ledger.measure("escalation_business_time", min(escalated), application, opened / 60)
 
 
 def _measure_end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
@@ -51,6 +59,8 @@ def _measure_end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
     solved = [e["occurred_at"] for e in story if e["event_type"] == "solved" and e["occurred_at"] >= since]
     resolved = max(solved) if solved else ends[-1][0]
     ledger.measure("resolution_time", resolved, application, seconds(resolved - created) / 3600, _desk(ticket))
+    if (opened := _open_seconds(ledger.rules, application, created, resolved)) is not None:
+        ledger.measure("resolution_business_time", resolved, application, opened / 3600, _desk(ticket))
     at_once, channel = len(_replies(story)) == 1 and not reopenings, {"channel": ticket["channel"]}
     ledger.add("first_contact_resolution_rate", resolved, application, int(at_once), 1, channel)
     ledger.add("ticket_reopen_rate", resolved, application, int(bool(reopenings)), 1)
@@ -83,3 +93,27 @@ def _replies(story: list[BookRow]) -> list[datetime]:
 
 def _desk(ticket: BookRow) -> dict[str, object]:
     return {"channel": ticket["channel"], "priority": ticket["priority"]}
+
+
+def _open_seconds(rules: Rules, application: str, begins: datetime, ends: datetime) -> Fraction | None:
+    """The seconds between two moments in which an application's support is open; None without a calendar."""
+    calendar: SupportCalendar | None = rules.support_calendars.get(application, rules.support_calendars.get("default"))
+    if calendar is None:
+        return None
+    zone = ZoneInfo(calendar.time_zone)
+    day, last, total = begins.astimezone(zone).date(), ends.astimezone(zone).date(), Fraction(0)
+    while day <= last:
+        spans = calendar.hours.get(WEEKDAYS[day.weekday()], "") if day not in calendar.holidays else ""
+        for span in filter(None, spans.replace(" ", "").split(",")):
+            opens, closes = (_moment(day, clock, zone) for clock in span.split("-"))
+            total += seconds(max(min(ends, closes) - max(begins, opens), timedelta(0)))
+        day += timedelta(days=1)
+    return total
+
+
+def _moment(day: date, clock: str, zone: ZoneInfo) -> datetime:
+    """When the clock of a zone shows a time; the later moment where it shows it twice, or where it skips it."""
+    if clock == "24:00":
+        day, clock = day + timedelta(days=1), "00:00"
+    shown = datetime.combine(day, time.fromisoformat(clock), zone)
+    return max(shown.astimezone(UTC), shown.replace(fold=1).astimezone(UTC))

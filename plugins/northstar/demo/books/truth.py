@@ -29,7 +29,7 @@ from northstar.demo.books import (
     targets,
     unit_economics,
 )
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import BookGrain, Ledger
 from northstar.demo.books.measured import leave_out_unmeasured
 from northstar.demo.books.seeds import read_seed
 
@@ -40,13 +40,26 @@ DOMAINS = (
 METRICS_OF_METRICS = (growth, unit_economics)
 
 
-def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime, rules: Rules | None = None) -> pd.DataFrame:
+# a year's ltv is made of its last month (docs/semantics.md), and the books' targets are those of months
+LEFT_OUT: dict[BookGrain, tuple[str, ...]] = {
+    "week": ("targets_met_rate",),
+    "month": (),
+    "year": ("ltv", "ltv_cac_ratio", "targets_met_rate"),
+}
+
+
+def truth(
+    tables: Mapping[str, pd.DataFrame],
+    as_of: datetime,
+    rules: Rules | None = None,
+    grain: BookGrain = "month",
+) -> pd.DataFrame:
     """A frame: metric_id, period_start, application, segment, segment_value, numerator, denominator; of the catalogue's metrics only.
 
     tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC. rules: the
-    company's business rules, None for the defaults. The numbers are exact and written as text (fractions as n/d); the denominator is None where a metric has none.
+    company's business rules, None for the defaults. grain: by month, or by week or fiscal year, without LEFT_OUT. The numbers are exact and written as text (fractions as n/d); the denominator is None where a metric has none.
     """
-    ledger = Ledger(tables, as_of, rules or Rules())
+    ledger = Ledger(tables, as_of, rules or Rules(), grain)
     for domain in DOMAINS:
         domain.reckon(ledger)
     ledger.close()
@@ -55,7 +68,9 @@ def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime, rules: Rules | No
     leave_out_unmeasured(ledger)
     targets.reckon(ledger)
     lines = ledger.lines()
-    is_in_catalogue = lines.metric_id.isin({m["metric_id"] for m in read_seed("metric_catalogue")})
+    is_in_catalogue = lines.metric_id.isin(
+        {m["metric_id"] for m in read_seed("metric_catalogue") if grain in m["grains"].split(",")} - {*LEFT_OUT[grain]}
+    )
     lines = lines[is_in_catalogue].reset_index(drop=True)
     for column in ("numerator", "denominator"):
         exact = [None if v is None or v != v else str(v) for v in lines[column]]
