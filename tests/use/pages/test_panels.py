@@ -285,7 +285,7 @@ def test_the_page_of_alerts_shows_rule_threshold_and_how_often_it_fired(painter,
         try:
             # on every page, whatever application is shown
             assert "The last run failed, at 2026-03-01 05:00 UTC." in str(banner(painter.marts))
-            page = str(app.shown_alerts(painter.marts, "web"))
+            page = unescape(str(app.shown_alerts(painter.marts, "web")))
             for words in (
                 "payments_fail_often: more failed",
                 "12.0 %",

@@ -4,7 +4,7 @@ Every panel is drawn from the marts when somebody opens it, as `bi_reader`. What
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, MutableSet
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -579,7 +579,8 @@ def build() -> Vizro:
         navigation=vm.Navigation(pages=groups),
     )
     # a megabyte of scripts for tables that no page has
-    ComponentRegistry.registry.discard("dash_ag_grid")
+    libraries: MutableSet[str] = ComponentRegistry.registry
+    libraries.discard("dash_ag_grid")
     return Vizro(assets_folder=str(ASSETS)).build(dashboard)
 
 

@@ -27,10 +27,12 @@ def to_html(part: object) -> str:
         return escape(str(part))
     if part._namespace != "dash_html_components":
         raise TypeError(f"{part._type} is no element of HTML")
-    props: dict[str, object] = part.to_plotly_json()["props"]
-    children = props.pop("children", None)
+    props = vars(part)
+    names = [name for name in props if name in part._prop_names or name.startswith(("aria-", "data-"))]
     attributes = "".join(
-        f' {NAMES.get(name, name).lower()}="{escape(str(value))}"' for name, value in props.items() if value is not None
+        f' {NAMES.get(name, name).lower()}="{escape(str(props[name]))}"'
+        for name in names
+        if name != "children" and props[name] is not None
     )
     tag = part._type.lower()
-    return f"<{tag}{attributes}>{to_html(children)}</{tag}>"
+    return f"<{tag}{attributes}>{to_html(props.get('children'))}</{tag}>"
