@@ -40,7 +40,7 @@ READY = """() => {
   const graphs = [...document.querySelectorAll('.dash-graph')];
   // the pages Alerts and Preview have tables, or say that there is nothing, and no graph
   return document.querySelector('[data-version]') && (graphs.length || document.querySelector('#alerts-open .northstar-table, #alerts-open .northstar-empty, #preview-last .northstar-table, #preview-last .northstar-empty')) && graphs.every(g => ((g.querySelector('.js-plotly-plot') || {}).layout || {}).meta)
-    && !document.querySelector('.dash-spinner-container')
+    && !document.querySelector('.dash-spinner-container, .northstar-waits')
 }"""
 PAGES |= {"Alerts": "/alerts", "Metrics": "/metrics", "Preview": "/preview"}
 DESK, TABLET, PHONE = WIDTHS = (1400, 820, 390)
@@ -115,6 +115,8 @@ def darken(page) -> None:
         page.locator("#theme-toggle").click()
     page.wait_for_function(is_dark)
     page.wait_for_timeout(500)
+    # the charts that are not in the window follow
+    page.wait_for_function(READY)
 
 
 def lighten(page) -> None:
@@ -663,6 +665,58 @@ def test_a_mark_on_a_chart_opens_what_happened_and_takes_a_note(chromium, pages,
         finally:
             for note in list_notes(built):
                 delete_note(built, note["mark_id"])
+
+
+def test_what_is_not_near_waits_and_is_there_for_who_scrolls_prints_or_uses_the_keyboard(chromium, pages, built):
+    near = "() => [...document.querySelectorAll('.dash-graph')].filter(g => g.getBoundingClientRect().top < innerHeight).every(g => ((g.querySelector('.js-plotly-plot') || {}).layout || {}).meta)"
+    waits = "() => [...document.querySelectorAll('.northstar-waits')].map(e => (e.closest('[id]') || e.parentElement.closest('[id]')).id)"
+    shows = "([name, metric]) => JSON.stringify(Array.from(document.querySelector(`#${name} .northstar-plot`)._fullData[0].y)) === metric"
+    context = chromium.new_context(viewport={"width": DESK, "height": 900})
+    context.set_default_timeout(90_000)
+    page = context.new_page()
+    # a browser that always has something else to do
+    page.add_init_script("window.requestIdleCallback = () => 1")
+    try:
+        page.goto(pages + "/revenue")
+        page.wait_for_function(
+            f"() => document.querySelector('.northstar-card') && document.querySelector('.js-plotly-plot') && ({near})() && ({waits})().length"
+        )
+        waiting = page.evaluate(waits)
+        assert "revenue-1" not in waiting and "revenue-11" in waiting
+        # a screen reader has the words of a chart that is not drawn, and the keyboard its numbers
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.northstar-plot')].every(p => p.getAttribute('aria-label'))"
+        )
+        page.locator("#revenue-11").locator("xpath=..").locator(".northstar-numbers-button").press("Enter")
+        assert page.locator("#northstar-numbers a.northstar-why-link").count() > 3
+        page.keyboard.press("Escape")
+        page.locator("#revenue-5").scroll_into_view_if_needed()
+        page.wait_for_function("() => !document.querySelector('#revenue-5.northstar-waits')")
+        # what a choice made stale is not drawn any more; paper has what was chosen last
+        page.evaluate("() => document.querySelector('#page-title').scrollIntoView()")
+        for option in ("coaching", "web"):
+            page.locator("#revenue-application .dash-dropdown").first.click()
+            with page.expect_response(lambda r: "_dash-update-component" in r.url):
+                page.locator("div.dash-dropdown-content [role=option]").get_by_text(option, exact=True).first.click()
+        expected = Marts(built).series(["cash_collected"], "web", "month", 12, "")
+        paid = json.dumps([float(v) for v in expected[expected["is_complete"].astype(bool)]["value"]])
+        page.wait_for_function(f"() => ({waits})().includes('revenue-11')")
+        page.evaluate(
+            "async () => { for (let i = 0; i < 100 && !document.querySelector('#revenue-11').style.visibility; i++) await new Promise(r => requestAnimationFrame(r)); }"
+        )
+        page.wait_for_function(
+            f"paid => {{ window.dispatchEvent(new Event('beforeprint')); window.dispatchEvent(new Event('afterprint')); return !({waits})().length && ({shows})(['revenue-11', paid]); }}",
+            arg=paid.replace(".0,", ",").replace(".0]", "]").replace(" ", ""),
+        )
+        # the table of targets is as long as its rows, and searched whole
+        page.goto(pages + "/product")
+        page.wait_for_selector("#product-9 [data-markup].northstar-waits")
+        page.locator("#product-9 input").fill("no target has this name")
+        page.wait_for_function(
+            "() => { const rows = [...document.querySelectorAll('#product-9 tbody tr')]; return rows.length > 12 && rows.every(row => row.hidden); }"
+        )
+    finally:
+        context.close()
 
 
 def test_a_first_visit_is_told_what_can_be_asked_once_and_paper_has_the_whole_page(chromium, pages):

@@ -4,7 +4,7 @@ Every panel is drawn from the marts when somebody opens it, as `bi_reader`. What
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, MutableSet
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import vizro.models as vm
 from dash import dcc, html
+from dash.development.base_component import ComponentRegistry
 from flask import has_request_context
 from vizro import Vizro
 from vizro.managers import data_manager
@@ -37,6 +38,7 @@ from northstar.use.pages.downloads import add_downloads
 from northstar.use.pages.links import page_path, slug
 from northstar.use.pages.locales import obey_locale
 from northstar.use.pages.manual import add_manual
+from northstar.use.pages.markup import as_markup
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import (
     WORST,
@@ -104,7 +106,7 @@ def cards(data_frame: pd.DataFrame, panel: Panel, application: str = "all", grai
     if not is_offered(application=application, grain=grain):
         return html.Div(UNKNOWN, role="alert")
     try:
-        return painter().cards(panel, application, grain)
+        return as_markup(painter().cards(panel, application, grain))
     except Exception:
         LOG.exception("the cards %s", panel["title"])
         return html.Div(BROKEN, role="alert")
@@ -353,12 +355,14 @@ def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.
         for row in rows
     ]
     head = html.Thead(html.Tr([html.Th(name.capitalize(), scope="col") for name in names]))
-    table = html.Div(
-        html.Table([head, html.Tbody(body)], className="northstar-table"),
-        className="northstar-scroll",
-        tabIndex="0",
-        role="region",
-        **attribute("aria-label", caption),
+    table = as_markup(
+        html.Div(
+            html.Table([head, html.Tbody(body)], className="northstar-table"),
+            className="northstar-scroll",
+            tabIndex="0",
+            role="region",
+            **attribute("aria-label", caption),
+        )
     )
     if len(rows) <= FEW:
         return table
@@ -574,6 +578,9 @@ def build() -> Vizro:
         theme="vizro_light",
         navigation=vm.Navigation(pages=groups),
     )
+    # a megabyte of scripts for tables that no page has
+    libraries: MutableSet[str] = ComponentRegistry.registry
+    libraries.discard("dash_ag_grid")
     return Vizro(assets_folder=str(ASSETS)).build(dashboard)
 
 

@@ -29,10 +29,11 @@ class Painter:
 
     def _figure(self, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
         figure = KINDS[panel["kind"]].draw(self.marts, panel, application, grain, months, segment)
+        # the browser has the colours of both themes; those of the server would be a large part of each answer
         figure.update_layout(
             height=panel.get("height", HEIGHT), margin={"l": MARGIN, "r": MARGIN, "t": figure.layout.margin.t or MARGIN, "b": MARGIN, "autoexpand": True}, hovermode=figure.layout.hovermode or "closest",
             legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": {"text": figure.layout.legend.title.text, "font": {"size": 12}, "side": "top"}, "maxheight": LEGEND}, showlegend=bool(figure.layout.showlegend), font={"size": 13},
-            meta=unescape(figure.layout.meta or ""), separators=separators(),
+            meta=unescape(figure.layout.meta or ""), separators=separators(), template=None,
         )  # fmt: skip
         return figure
 

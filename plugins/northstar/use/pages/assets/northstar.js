@@ -124,11 +124,12 @@
       const control = target.closest("[id$='-application'],[id$='-period'],[id$='-grain'],[id$='-segment'],[id$='-metric']");
       set(target, "aria-label", control ? control.id.split("-").pop() : "choice");
     });
-    document.querySelectorAll(".dash-graph .js-plotly-plot").forEach(function (plot) {
-      if (!plot.layout) return;
+    document.querySelectorAll(".dash-graph .northstar-plot").forEach(function (plot) {
+      const layout = window.northstarDraw.figureOf(plot).layout;
+      if (!layout) return;
       const title = plot.closest(".dash-graph").parentElement.querySelector(".figure-title");
       set(plot, "role", "figure");
-      set(plot, "aria-label", (title ? title.textContent + ". " : "") + (plot.layout.meta || ""));
+      set(plot, "aria-label", (title ? title.textContent + ". " : "") + (layout.meta || ""));
       listen(plot);
     });
   }

@@ -1,6 +1,8 @@
 // What many or long names need: a search field above a long table, and the whole of a name that a legend or a control cuts, where it is pointed at.
 (function () {
   function rowsOf(field) {
+    // a long list that is not near the window may not be drawn yet
+    window.northstarDraw.within(document);
     let next = field.closest(".northstar-search-label") || field;
     while ((next = next.nextElementSibling)) {
       const body = next.matches("table") ? next.tBodies[0] : next.querySelector("table tbody");
@@ -58,6 +60,7 @@
   let onPaper = null;
   function toPaper() {
     if (onPaper || !window.Plotly) return;
+    window.northstarDraw.within(document);
     onPaper = Array.from(document.querySelectorAll(".dash-graph .js-plotly-plot")).filter(function (plot) { return plot._fullLayout; });
     onPaper.forEach(function (plot) {
       plot.northstarHeight = plot.layout.height;

@@ -62,6 +62,7 @@
     return made;
   }
   function open(plot, title, button) {
+    window.northstarDraw.within(plot);
     const aside = dialog(), bar = element("div"), closing = element("button", "Close"), lines = numbersOf(plot);
     opener = button;
     bar.className = "northstar-why-bar";
@@ -97,17 +98,17 @@
     if (event.key === "Escape" && !dialog().hidden && (!why || why.hidden)) { event.stopPropagation(); close(); }
   }, true);
   function offer() {
-    document.querySelectorAll(".dash-graph .js-plotly-plot").forEach(function (plot) {
+    document.querySelectorAll(".dash-graph .northstar-plot").forEach(function (plot) {
       const graph = plot.closest(".dash-graph"), place = graph.parentElement;
       const title = plain((place.querySelector(".figure-title") || {}).textContent || (graph.closest(".card, .page-component-container, .vizro-container, .flex-item") || place).querySelector("h2, h3, .container-title, .figure-title")?.textContent || "This chart");
       let button = place.querySelector(":scope > .northstar-numbers-button");
-      const has = Array.from(plot._fullData || []).some(function (trace) { return trace.meta || trace.customdata || (trace.link || {}).customdata; });
+      const has = Array.from(window.northstarDraw.figureOf(plot).data || []).some(function (trace) { return trace.meta || trace.customdata || (trace.link || {}).customdata; });
       if (!has) { if (button) button.hidden = true; return; }
       if (!button) {
         button = element("button", "Numbers");
         button.type = "button";
         button.className = "northstar-numbers-button";
-        button.addEventListener("click", function () { open(graph.querySelector(".js-plotly-plot"), button.dataset.title, button); });
+        button.addEventListener("click", function () { open(graph.querySelector(".northstar-plot"), button.dataset.title, button); });
         place.appendChild(button);
       }
       button.hidden = false;

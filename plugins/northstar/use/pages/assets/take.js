@@ -61,6 +61,7 @@
   }
   // {node, width, height} of what is shown within a panel
   function content(panel) {
+    window.northstarDraw.within(panel);
     const plot = panel.querySelector(".js-plotly-plot");
     if (plot) {
       const size = plot.getBoundingClientRect(), width = Math.round(size.width), height = Math.round(size.height);
