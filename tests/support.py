@@ -22,7 +22,7 @@ from northstar.audit.worker import start_worker
 from northstar.base.settings import Settings
 from northstar.runs import job
 from northstar.warehouse import db, embedded
-from tests.parsed_project import give_parse
+from tests.parsed_project import give_parse, keep_templates
 
 
 @contextmanager
@@ -158,7 +158,9 @@ def run(settings: Settings, source: Path, as_of: datetime, mode: str = "nightly"
     if settings.home not in WORKERS:
         WORKERS[settings.home] = start_worker(settings)
     give_parse(settings)
-    return job.run(settings, mode, as_of, str(source), silent, worker=WORKERS[settings.home])
+    version = job.run(settings, mode, as_of, str(source), silent, worker=WORKERS[settings.home])
+    keep_templates(settings)
+    return version
 
 
 def query_as(settings: Settings, role: str, query: str, *values) -> list[dict]:
