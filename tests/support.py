@@ -23,7 +23,7 @@ from northstar.base.settings import Settings
 from northstar.runs import job
 from northstar.runs.preview.preview import preview
 from northstar.warehouse import db, embedded
-from tests.parsed_project import give_parse
+from tests.parsed_project import give_parse, keep_templates
 
 
 @contextmanager
@@ -159,7 +159,9 @@ def run(settings: Settings, source: Path, as_of: datetime, mode: str = "nightly"
     if settings.home not in WORKERS:
         WORKERS[settings.home] = start_worker(settings)
     give_parse(settings)
-    return job.run(settings, mode, as_of, str(source), silent, worker=WORKERS[settings.home])
+    version = job.run(settings, mode, as_of, str(source), silent, worker=WORKERS[settings.home])
+    keep_templates(settings)
+    return version
 
 
 def previewed_metrics(settings: Settings) -> set[str]:

@@ -12,7 +12,15 @@ from dbt_common.events.base_types import BaseEvent, EventLevel
 from dbt_common.events.event_manager import EventManager
 from dbt_common.events.types import Note
 
-from northstar.build.lean import kept_templates, with_one_empty_table, without_checks, without_unread_events
+from northstar.build.lean import (
+    kept_templates,
+    saved_parse,
+    with_one_empty_table,
+    without_checks,
+    without_unread_events,
+)
+from northstar.build.manifest import PARSE, dbt_target, read_manifest
+from northstar.warehouse import db
 
 
 def test_a_known_project_is_not_checked_again_and_any_other_is():
@@ -60,7 +68,7 @@ def test_statements_without_rows_share_one_empty_table():
     assert agate_helper.empty_table() is not made[0]
 
 
-def test_a_kept_template_gives_the_same_text_and_is_of_use_to_the_same_code_alone(tmp_path, monkeypatch):
+def test_a_kept_template_gives_the_same_text_and_is_kept_as_long_as_it_is_of_use(tmp_path, monkeypatch):
     source = (
         "{% macro twice(x) %}{{ x * 2 }}{% endmacro %}select {{ dbt_macro__twice(n) | as_text }}{% do seen.append(n) %}"
     )
@@ -74,22 +82,38 @@ def test_a_kept_template_gives_the_same_text_and_is_of_use_to_the_same_code_alon
     monkeypatch.setattr(MacroFuzzEnvironment, "compile", note_and_compile)
     file, texts = tmp_path / "templates", []
 
-    def render(code_version, n):
+    def render(version, n, source=source, is_written=True):
         seen = []
-        with kept_templates(file, code_version):
+        with kept_templates(file, version, is_written):
             texts.append(get_template(source, {"n": n, "seen": seen}).render({"n": n, "seen": seen}))
         assert seen == [n]
         return len(compiled)
 
+    other = source.replace("x * 2", "x * 3")
     assert render("first", 2) == 1
     assert render("first", 3) == 1
-    assert render("second", 4) == 2
+    assert render("first", 3, other, is_written=False) == 2
+    assert render("first", 3, other) == 3
+    # of another project of which a part is the same
+    assert render("second", 4) == 3
+    # the rest was forgotten
+    assert render("second", 4, other) == 4
     file.write_bytes(file.read_bytes()[:100])
-    assert render("second", 5) == 3
+    assert render("second", 5) == 5
     file.unlink()
     file.mkdir()
-    assert render("second", 6) == 4
-    assert texts == ["select 4", "select 6", "select 8", "select 10", "select 12"]
+    assert render("second", 6) == 6
+    assert texts == [f"select {n}" for n in (4, 6, 9, 9, 8, 12, 10, 12)]
+
+
+def test_a_saved_parse_is_whole_and_of_the_same_database_or_dbt_looks_for_itself(built, tmp_path):
+    path = dbt_target(built) / PARSE
+    parse = saved_parse(path, db.database_name(built))
+    assert parse.nodes.keys() == read_manifest(built)["nodes"].keys()
+    assert saved_parse(path, "elsewhere") is None
+    (tmp_path / "cut").write_bytes(path.read_bytes()[:-100])
+    assert saved_parse(tmp_path / "cut", db.database_name(built)) is None
+    assert saved_parse(tmp_path / "gone", db.database_name(built)) is None
 
 
 def test_a_run_does_not_import_the_parser_of_sql_before_it_needs_it():

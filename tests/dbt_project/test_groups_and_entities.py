@@ -8,6 +8,7 @@ import jinja2
 import pytest
 
 from northstar.base.settings import ROOT, LegalEntity, Rules
+from northstar.build.manifest import dbt_target
 from northstar.use.explain.explanation import explain
 from northstar.warehouse import db
 from tests.support import empty, previewed_metrics, run, select, utc, write_rows
@@ -87,6 +88,7 @@ def story(warehouse, tmp_path_factory):
             (metric, segment): march(settings, metric, segment)
             for metric in SHOWN for segment in ("", "country", "country_group", "entity")
         })  # fmt: skip
+        shown[-1]["parsed"] = (dbt_target(settings) / "manifest.json").stat().st_mtime_ns
         shown[-1]["segments"] = select(settings, "select segments from metrics where metric_id = 'mrr'")[0]["segments"]
     return settings, *shown
 
@@ -158,6 +160,11 @@ def test_what_follows_from_countries_is_explained(story):
     ):  # fmt: skip
         explanation = explain(settings, metric, utc("2025-03-01"), "month", "all", segment, value)
         assert explanation.adds_up and explanation.published["value"] == expected
+
+
+def test_a_rule_is_no_reason_to_parse_the_project_again(story):
+    _, before, after = story
+    assert before["parsed"] == after["parsed"]
 
 
 class Returned(Exception):

@@ -28,6 +28,7 @@ from northstar.runs.verify import verify
 from northstar.use.explain.explanation import explain
 from northstar.use.query import query
 from northstar.warehouse import db
+from tests.parsed_project import give_parse
 from tests.support import WORKERS, Snapshot, empty, published, run, select, silent, utc, write_rows
 
 AS_OF = utc("2025-04-01T00:00:00")
@@ -70,9 +71,8 @@ def published_shop(first_version):
     return first_version.settings, first_version.source
 
 
-def test_versions_follow_each_other_and_rollback_restores_one_exactly(shop):
-    settings, source = shop
-    assert run(settings, source, AS_OF) == 1
+def test_versions_follow_each_other_and_rollback_restores_one_exactly(published_shop):
+    settings, source = published_shop
     first = published(settings)
     write_rows(source, {"charges": [charge(2), charge(1, 500, updated_at="2025-03-06T00:00:00Z")]}, "second")
     assert run(settings, source, AS_OF, "hourly") == 2
@@ -116,9 +116,8 @@ def test_a_failed_check_stops_the_publish_names_itself_and_the_next_run_publishe
     assert cash(settings) == 40
 
 
-def test_a_run_without_new_rows_changes_nothing_but_the_version(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_a_run_without_new_rows_changes_nothing_but_the_version(published_shop):
+    settings, source = published_shop
     run(settings, source, AS_OF, "hourly")
     run(settings, source, AS_OF)
     changes = select(settings, "select rows_changed from publications where published_version > 1")
@@ -134,9 +133,8 @@ def test_an_earlier_as_of_gives_what_was_known_then(shop):
     assert cash(settings) == 10
 
 
-def test_readers_see_whole_versions_and_never_wait(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_readers_see_whole_versions_and_never_wait(published_shop):
+    settings, source = published_shop
     seen, errors, stop = set(), [], threading.Event()
 
     def read():
@@ -169,9 +167,8 @@ def test_readers_see_whole_versions_and_never_wait(shop):
     assert len({version for version, _, _ in seen}) > 5
 
 
-def test_a_mart_takes_another_form_without_readers_queueing_behind_one_that_reads_long(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_a_mart_takes_another_form_without_readers_queueing_behind_one_that_reads_long(published_shop):
+    settings, source = published_shop
     before = select(settings, "select charge_id, amount_minor, currency from fct_payments order by 1")
     # as another version of the models made it
     with db.connect(settings, "owner") as connection:
@@ -234,8 +231,10 @@ def test_two_runs_at_once_are_refused_and_a_dead_one_is_forgotten(shop):
         )
 
 
-def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_for_the_next_node(shop, monkeypatch):
-    settings, source = shop
+def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_for_the_next_node(
+    published_shop, monkeypatch
+):
+    settings, source = published_shop
     import dbt.adapters.postgres.connections as adapter
 
     opened, left = [], []
@@ -248,7 +247,6 @@ def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_fo
             left.append(cursor.fetchone()[0])
         handle.rollback()
 
-    run(settings, source, AS_OF)
     monkeypatch.setattr(adapter.psycopg2, "connect", lambda *a, **k: opened.append(1) or connect(*a, **k))
     monkeypatch.setattr(dbt_connections, "reset", reset)
     run(settings, source, AS_OF, "hourly")
@@ -263,11 +261,12 @@ def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_fo
         assert own.fetchone()["n"] == 0
 
 
-def test_while_publishing_is_held_runs_do_all_but_publish_and_the_next_one_after_it_publishes_all(shop, capsys):
-    settings, source = shop
+def test_while_publishing_is_held_runs_do_all_but_publish_and_the_next_one_after_it_publishes_all(
+    published_shop, capsys
+):
+    settings, source = published_shop
     home = ["--home", str(settings.home)]
-    for _ in range(2):
-        run(settings, source, AS_OF)
+    run(settings, source, AS_OF)
     assert main(["rollback", "--hold", "  ", *home]) == 1
     assert main(["rollback", "--to", "99", "--hold", "wrong rates", *home]) == 1
     assert main(["rollback", "--hold", "wrong rates", *home]) == 0
@@ -309,16 +308,21 @@ def test_explain_says_whether_it_has_to_wait_for_a_run_or_needs_one(published_sh
         explain(settings, "cash_collected")
 
 
-def test_runs_leave_the_manifest_of_their_code_and_replace_any_other(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_runs_leave_the_manifest_of_their_code_and_replace_any_other(published_shop):
+    settings, source = published_shop
+    give_parse(settings)
     path = dbt_target(settings) / "manifest.json"
     written, whole = path.stat().st_mtime_ns, json.loads(path.read_text())
-    run(settings, source, AS_OF, "hourly")
+
+    def go():
+        # as it is run, without the tests' parse
+        job.run(settings, "hourly", AS_OF, str(source), silent, worker=WORKERS[settings.home])
+
+    go()
     assert path.stat().st_mtime_ns == written
     # as other code leaves it, whoever called dbt
     path.write_text('{"nodes": {}}')
-    run(settings, source, AS_OF, "hourly")
+    go()
     assert json.loads(path.read_text())["nodes"].keys() == whole["nodes"].keys()
 
 

@@ -9,9 +9,11 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from northstar.base.collector import uncollected
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json
 from northstar.build.dbt import describe_failure
+from northstar.build.lean import without_what_nobody_reads
 from northstar.build.manifest import Manifest
 from northstar.warehouse.rows import as_shape
 
@@ -32,9 +34,12 @@ class Result:
 class ParsedProject:
     """The working tree's project, which dbt parses once and then compiles and builds in parts."""
 
-    def __init__(self, place: Path, directory: Path):
-        """place: the directory of dbt's files; `state/manifest.json` in it is the manifest of what stands. directory: the dbt project."""
-        self._place, self._directory = place, directory
+    def __init__(self, place: Path, directory: Path, templates: Path):
+        """place: the directory of dbt's files; `state/manifest.json` in it is the manifest of what stands. directory: the dbt project.
+
+        templates: what Jinja compiled in the home's runs.
+        """
+        self._place, self._directory, self._templates = place, directory, templates
         self._project: DbtManifest | None = None
 
     def parse(self) -> Manifest:
@@ -72,7 +77,7 @@ class ParsedProject:
         write = [] if words[0] == "parse" else ["--no-write-json"]
         target = ["--target", "preview", "--target-path", str(self._place / "target")]
         # dbt prints what it compiles
-        with redirect_stdout(StringIO()):
+        with redirect_stdout(StringIO()), without_what_nobody_reads(self._templates, "", False), uncollected():
             outcome = dbtRunner(manifest=self._project).invoke([*words, *target, "--quiet", "--no-use-colors", *write])
         if outcome.exception is not None:
             raise NorthstarError(describe_failure(self._directory, str(outcome.exception)))

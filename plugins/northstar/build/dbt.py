@@ -15,7 +15,8 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.base.third_parties import resource_error
 from northstar.build import lean
-from northstar.build.manifest import dbt_target, is_current, record_code_version
+from northstar.build.code_version import project_version
+from northstar.build.manifest import PARSE, TEMPLATES, dbt_target, is_current, is_parsed, record_versions
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.build.structure import line_of
 from northstar.warehouse import db
@@ -106,7 +107,10 @@ def run_dbt(
 
     results_file = dbt_target(settings) / "run_results.json"
     results_file.unlink(missing_ok=True)
-    runner = dbtRunner(callbacks=[callback] if callback else [])
+    project, callbacks = project_version(settings), [callback] if callback else []
+    if (has_parse := is_parsed(settings, project)) and not is_current(settings, code_version):
+        # the rules are others, and dbt parses none of them
+        record_versions(settings, code_version, project)
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
     with ExitStack() as stack:
         for context in (
@@ -115,20 +119,22 @@ def run_dbt(
             lean.without_copies_of_the_graph(),
             lean.without_unread_events(READ_EVENTS if callback else ()),
             lean.with_one_empty_table(),
-            lean.kept_templates(dbt_target(settings) / "templates", code_version),
+            lean.kept_templates(dbt_target(settings) / TEMPLATES, project),
         ):
             stack.enter_context(context)
         if is_current(settings, code_version):
             # dbt would write its manifest twice, before and after, which takes longer than most models
             with lean.without_checks():
-                result = runner.invoke([*arguments, "--no-write-json"])
+                saved = dbt_target(settings) / PARSE
+                manifest = lean.saved_parse(saved, db.database_name(settings)) if has_parse else None
+                result = dbtRunner(manifest, callbacks).invoke([*arguments, "--no-write-json"])
             if isinstance(result.result, RunExecutionResult):
                 result.result.write(str(results_file))
         else:
             # dbt's saved parse is of other code: it would keep the tests of a removed model, which are then never built
-            result = runner.invoke([*arguments, "--no-partial-parse"])
+            result = dbtRunner(callbacks=callbacks).invoke([*arguments, "--no-partial-parse"])
             if result.result is not None:
-                record_code_version(settings, code_version)
+                record_versions(settings, code_version, project)
     if result.exception is not None:
         if exhausted := resource_error(result.exception):
             raise exhausted from result.exception

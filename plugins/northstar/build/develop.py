@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg
 from psycopg import sql as quoting
 
+from northstar.base.collector import uncollected
 from northstar.base.config_files import nearest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
@@ -26,7 +27,8 @@ from northstar.build.dbt import context_in_environment, dbt_env, describe_failur
 from northstar.build.definitions import NOTE
 from northstar.build.differences import is_same_sql
 from northstar.build.generate import DECLARED_MODELS
-from northstar.build.manifest import Node
+from northstar.build.lean import without_what_nobody_reads
+from northstar.build.manifest import TEMPLATES, Node, dbt_target
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.build.results import read_definitions
 from northstar.build.structure import (
@@ -169,7 +171,13 @@ def _dbt(settings: Settings) -> Iterator[Invoke]:
 
     def invoke(arguments: list[str]) -> list["RunResult"]:
         # dbt prints the SQL of what it compiles
-        with hidden_command_line(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        with (
+            hidden_command_line(),
+            open(os.devnull, "w") as nowhere,
+            redirect_stdout(nowhere),
+            uncollected(),
+            without_what_nobody_reads(dbt_target(settings) / TEMPLATES, "", is_written=False),
+        ):
             result = runner.invoke(
                 [*arguments, "--quiet", "--log-level-file", "none", "--no-use-colors", "--no-write-json"]
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import version as library_version
 from pathlib import Path
 from sys import implementation
 from types import CodeType, ModuleType
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from northstar.base.files import write_private
 
 if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
     from dbt.contracts.graph.nodes import GraphMemberNode
     from dbt_common.events.base_types import BaseEvent, EventLevel
     from dbt_common.events.event_manager import EventManager
@@ -50,6 +51,18 @@ def without_checks() -> Iterator[None]:
 
 
 @contextmanager
+def without_what_nobody_reads(templates: Path, version: str, is_written: bool = True) -> Iterator[None]:
+    """All that any command of dbt's may go without. templates, version, is_written: see `kept_templates`."""
+    with (
+        without_copies_of_the_graph(),
+        without_unread_events(()),
+        with_one_empty_table(),
+        kept_templates(templates, version, is_written),
+    ):
+        yield
+
+
+@contextmanager
 def without_nodes(left_out: Collection[str]) -> Iterator[None]:
     """Leave nodes out of what dbt selects, by their unique_id: given as arguments, each name is compared with each node three times."""
     from dbt.graph.selector import ResourceTypeSelector
@@ -61,6 +74,28 @@ def without_nodes(left_out: Collection[str]) -> Iterator[None]:
 
     with _replaced(ResourceTypeSelector, "node_is_match", is_match):
         yield
+
+
+def saved_parse(path: Path, database: str) -> Manifest | None:
+    """The parse that dbt saved, to be given to dbt, which otherwise reads the whole project to see that nothing has changed.
+
+    None if it cannot be read, or is of another database, whose name stands in each node: then dbt looks for itself.
+    """
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.parser.manifest import extended_mashumuro_decoder
+
+    try:
+        manifest = Manifest.from_msgpack(path.read_bytes(), decoder=extended_mashumuro_decoder)
+    except Exception:
+        # cut short, or of another version of dbt
+        return None
+    if any(node.database not in (database, None) for node in manifest.nodes.values()):
+        return None
+    # what else dbt does with a parse that it has read
+    steps: list[Callable[[], object]] = [manifest.build_parent_and_child_maps, manifest.build_flat_graph]
+    for step in steps:
+        step()
+    return manifest
 
 
 class _Copies(Mapping[str, dict[str, object]]):
@@ -146,13 +181,17 @@ def with_one_empty_table() -> Iterator[None]:
 
 
 @contextmanager
-def kept_templates(path: Path, code_version: str) -> Iterator[None]:
-    """Keep in a file what Jinja compiles the project's macros and models to. It is of use to runs of the same code, libraries and Python."""
+def kept_templates(path: Path, version: str, is_written: bool = True) -> Iterator[None]:
+    """Keep in a file what Jinja compiles a project's macros and models to, which is of use wherever libraries, Python and the text are the same.
+
+    version: of the project; the file is begun anew with what another one has use for. is_written: whether what is missing in it is added.
+    """
     from dbt_common.clients.jinja import MacroFuzzEnvironment
 
-    libraries = [f"{name} {version(name)}" for name in ("jinja2", "dbt-common")]
-    origin = " ".join([code_version, implementation.cache_tag or "", *libraries])
-    kept = _read_templates(path, origin)
+    libraries = [f"{name} {library_version(name)}" for name in ("jinja2", "dbt-common")]
+    origin = " ".join([implementation.cache_tag or "", *libraries])
+    made_for, known = _read_templates(path, origin)
+    kept = known if made_for == version else {}
     number = len(kept)
     compile_anew = MacroFuzzEnvironment.compile
 
@@ -164,25 +203,25 @@ def kept_templates(path: Path, code_version: str) -> Iterator[None]:
         # what else the code depends on is the kind of environment: dbt gives all of a kind the same extensions
         key = f"{type(environment).__name__} {source}"
         if key not in kept:
-            kept[key] = marshal.dumps(compile_anew(environment, source))
+            kept[key] = known[key] if key in known else marshal.dumps(compile_anew(environment, source))
         code: CodeType = marshal.loads(kept[key])
         return code
 
     with _replaced(MacroFuzzEnvironment, "compile", compile_once):
         yield
-    if len(kept) > number:
+    if is_written and len(kept) > number:
         # a run that has built everything does not fail for what would only have saved time
         with suppress(OSError):
-            write_private(path, marshal.dumps((origin, kept)))
+            write_private(path, marshal.dumps((origin, version, kept)))
 
 
-def _read_templates(path: Path, origin: str) -> dict[str, bytes]:
-    """The templates in the file; {} if there are none, or they are of another origin, or the file is cut short."""
+def _read_templates(path: Path, origin: str) -> tuple[str, dict[str, bytes]]:
+    """(the version of the project, the templates) in the file; none if there are none, or they are of another origin, or the file is cut short."""
     try:
-        made_by, kept = marshal.loads(path.read_bytes())
+        made_by, version, kept = marshal.loads(path.read_bytes())
     except (OSError, EOFError, ValueError, TypeError):
-        return {}
-    return kept if made_by == origin else {}
+        return "", {}
+    return (version, kept) if made_by == origin else ("", {})
 
 
 @contextmanager

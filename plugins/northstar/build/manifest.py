@@ -1,6 +1,7 @@
 """dbt's manifest, which describes what dbt built. It is in the home that built last, and in `audit.manifests` for other machines."""
 
 import json
+import shutil
 import zlib
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,10 @@ from northstar.base.files import read_json, read_word, write_private
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.rows import as_shape
+
+# the files of a home's target directory: dbt's own two, those that say of which version they are, and what Jinja compiled (northstar.build.lean)
+MANIFEST, PARSE, CODE, PROJECT = "manifest.json", "partial_parse.msgpack", "code_version", "project_version"
+TEMPLATES = "templates"
 
 # a node of dbt's manifest. Any: it has too many fields to describe, and they change with dbt's versions
 Node = dict[str, Any]
@@ -50,7 +55,7 @@ def find_manifest(settings: Settings, code_version: str) -> Manifest | None:
 
 
 def _read_own(settings: Settings) -> Manifest | None:
-    path = dbt_target(settings) / "manifest.json"
+    path = dbt_target(settings) / MANIFEST
     if not path.exists():
         return None
     state = path.stat()
@@ -78,14 +83,31 @@ def _read_shared(settings: Settings, code_version: str) -> Manifest | None:
 
 
 def is_current(settings: Settings, code_version: str) -> bool:
-    """Whether the manifest in the home is the one that `record_code_version` recorded for this version of the code."""
-    is_recorded = read_word(_version_file(settings)) == _version_text(settings, code_version)
+    """Whether the manifest in the home is the one that `record_versions` recorded for this version of the code."""
+    is_recorded = read_word(dbt_target(settings) / CODE) == f"{code_version} {_times(settings, MANIFEST)}"
     return is_recorded and _read_own(settings) is not None
 
 
-def record_code_version(settings: Settings, code_version: str) -> None:
-    """Record which version of the code the manifest in the home, which was just written, belongs to."""
-    write_private(_version_file(settings), _version_text(settings, code_version))
+def is_parsed(settings: Settings, project_version: str) -> bool:
+    """Whether the manifest and the parse in the home are those recorded for this version of the project, by whatever rules it was built."""
+    is_recorded = read_word(dbt_target(settings) / PROJECT) == f"{project_version} {_times(settings, MANIFEST, PARSE)}"
+    return is_recorded and _read_own(settings) is not None
+
+
+def record_versions(settings: Settings, code_version: str, project_version: str) -> None:
+    """Record to which version of the code, and of the project alone, the manifest and the parse in the home belong."""
+    write_private(dbt_target(settings) / CODE, f"{code_version} {_times(settings, MANIFEST)}")
+    write_private(dbt_target(settings) / PROJECT, f"{project_version} {_times(settings, MANIFEST, PARSE)}")
+
+
+def copy_parse(origin: Path, target: Path) -> None:
+    """Copy what dbt and Jinja made of a project from one home's target directory to another's. Both parse the same project, in a database of the same name."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (PARSE, MANIFEST, CODE, PROJECT, TEMPLATES):
+        # what Jinja compiled could perhaps not be kept
+        if (origin / name).exists():
+            # with its time, which the versions' files name
+            shutil.copy2(origin / name, target / name)
 
 
 def share_manifest(settings: Settings, code_version: str) -> None:
@@ -95,18 +117,14 @@ def share_manifest(settings: Settings, code_version: str) -> None:
             "select 1 from audit.manifests where code_version = %s", [code_version]
         ).fetchone()
         if not shared_row:
-            packed = zlib.compress((dbt_target(settings) / "manifest.json").read_bytes())
+            packed = zlib.compress((dbt_target(settings) / MANIFEST).read_bytes())
             connection.execute(
                 "insert into audit.manifests (code_version, manifest) values (%s, %s) on conflict do nothing",
                 [code_version, packed],
             )
 
 
-def _version_file(settings: Settings) -> Path:
-    return dbt_target(settings) / "code_version"
-
-
-def _version_text(settings: Settings, code_version: str) -> str:
-    # with the time of the file, because whoever calls dbt writes the manifest too
-    path = dbt_target(settings) / "manifest.json"
-    return f"{code_version} {path.stat().st_mtime_ns if path.exists() else None}"
+def _times(settings: Settings, *names: str) -> str:
+    # whoever calls dbt writes these files too
+    paths = [dbt_target(settings) / name for name in names]
+    return " ".join(str(path.stat().st_mtime_ns if path.exists() else None) for path in paths)

@@ -12,7 +12,8 @@ from northstar.audit.stage import audit
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress, no_progress
 from northstar.base.settings import Settings, load_settings
-from northstar.build.code_version import code_version
+from northstar.build.code_version import code_version, project_version
+from northstar.build.manifest import copy_parse, dbt_target, is_parsed
 from northstar.build.stage import build
 from northstar.contract import entities
 from northstar.publish.certificates import Certificate, in_place_changes, landed_as_of
@@ -62,6 +63,10 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
             for name in entities():
                 _copy_entity(settings, scratch, name, certificate["built_batch_id"])
             progress(f"copied the landed rows as they were at batch {certificate['built_batch_id']}")
+            if is_parsed(settings, project_version(settings)) and db.database_name(settings) == db.database_name(
+                scratch
+            ):
+                copy_parse(dbt_target(settings), dbt_target(scratch))
             _rebuild(scratch, certificate, progress)
             remade_certificate = _read_certificate(scratch, 1)
         finally:

@@ -43,7 +43,7 @@ from northstar.build.differences import (
     read_code,
     rule_values,
 )
-from northstar.build.manifest import Manifest, Node, find_manifest
+from northstar.build.manifest import TEMPLATES, Manifest, Node, dbt_target, find_manifest
 from northstar.build.own_seeds import check_own_seeds, project_directory, write_project
 from northstar.use.explain.explanation import current_version
 from northstar.warehouse import db
@@ -155,7 +155,7 @@ def _build(
     write_project(settings, project)
     write_private(place / "state" / "manifest.json", _state(connection, version["code_version"]))
     with _context(settings, connection, project), _give_way(settings, version):
-        dbt = ParsedProject(place, project)
+        dbt = ParsedProject(place, project, dbt_target(settings) / TEMPLATES)
         new = dbt.parse()
         base_manifest = old.manifest if base == version else find_manifest(settings, base["code_version"])
         scratch = Scratch(version, base, base_manifest, old, new, project)
