@@ -15,7 +15,7 @@ from typing import NamedTuple, Required, TypedDict
 import yaml
 from pydantic import Field
 
-from northstar.base.config_files import Section, nearest_name, read_config_file, read_own_yaml
+from northstar.base.config_files import Section, nearest_name, parse_own_yaml, read_config_file
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import DERIVED_SEGMENTS
 from northstar.build.definitions import Measure, Metric, parents, read_notes
@@ -323,9 +323,9 @@ def _documented_models(project: Path) -> dict[str, tuple[Path, ModelEntry]]:
 
 
 def _read_yaml(path: Path) -> ProjectFile:
-    """The content of a YAML file of the project. Raises NorthstarError for one that is none."""
+    """The content of a YAML file of the project, which all who ask share: do not change it. Raises NorthstarError for one that is none."""
     try:
-        content: ProjectFile | None = read_own_yaml(path)
+        content: ProjectFile | None = parse_own_yaml(path.read_text())
         return content or ProjectFile()
     except yaml.YAMLError as exc:
         raise NorthstarError(f"{path} is not valid YAML ({' '.join(str(exc).split())[:200]})") from exc
