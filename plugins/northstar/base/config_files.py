@@ -4,7 +4,6 @@ import csv
 import difflib
 import io
 import typing
-from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -213,13 +212,6 @@ def nearest_name(name: str, known: typing.Iterable[str]) -> str | None:
 def read_own_yaml(path: Path) -> typing.Any:
     """The value of a YAML file of the release, which needs no bounds. Raises yaml.YAMLError when it is no YAML."""
     return yaml.load(path.read_text(), Loader=OWN_LOADER)
-
-
-# Any: as in read_yaml
-@lru_cache(maxsize=256)
-def parse_own_yaml(text: str) -> typing.Any:
-    """As `read_own_yaml`, of a file's text. All who ask for the same text share the value: do not change it."""
-    return yaml.load(text, Loader=OWN_LOADER)
 
 
 # Any: as in read_yaml

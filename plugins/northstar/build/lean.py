@@ -6,18 +6,19 @@ None of it changes how anything is built. Only a project that dbt has parsed and
 from __future__ import annotations
 
 import marshal
-from collections import ChainMap
-from collections.abc import Callable, Collection, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version as library_version
 from pathlib import Path
 from sys import implementation
 from types import CodeType, MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from northstar.base.files import write_private
 
 if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_keys, dict_values
+
     from dbt.clients.jinja import MacroGenerator
     from dbt.contracts.graph.manifest import Manifest
     from dbt.contracts.graph.nodes import GraphMemberNode, Macro
@@ -243,13 +244,13 @@ class _Context(dict[str, object]):
     def __len__(self) -> int:
         return dict.__len__(self._filled())
 
-    def keys(self) -> KeysView[str]:  # type: ignore[override]
+    def keys(self) -> dict_keys[str, object]:
         return dict.keys(self._filled())
 
-    def items(self) -> ItemsView[str, object]:  # type: ignore[override]
+    def items(self) -> dict_items[str, object]:
         return dict.items(self._filled())
 
-    def values(self) -> ValuesView[object]:  # type: ignore[override]
+    def values(self) -> dict_values[str, object]:
         return dict.values(self._filled())
 
     def copy(self) -> dict[str, object]:
@@ -267,8 +268,6 @@ def macros_when_called() -> Iterator[None]:
     # {(root package, the node's package): (the macros by package, how many, the names that a node sees)}; parsing adds to the macros
     known: dict[tuple[str, str], tuple[object, int, frozenset[str]]] = {}
     describe: Callable[[ManifestContext], dict[str, object]] = ManifestContext.to_dict
-    # Any: the types want that all are dicts
-    chained: Any = ChainMap
 
     def build_namespace(context: ManifestContext) -> MacroNamespace:
         builder, packages = context._get_namespace_builder(), context.manifest.get_macros_by_package()
@@ -284,19 +283,20 @@ def macros_when_called() -> Iterator[None]:
             is_own = package in packages and package not in builder.internal_package_names
             return _Macros(packages[package] if is_own else {}, make)
 
-        # Any: dbt wants dicts, and reads them
-        parts: dict[str, Any] = {
-            "global_namespace": macros_of(
-                builder.root_package if builder.root_package != builder.search_package else ""
-            ),
+        internal: dict[str, Macro] = {}
+        # the first of them wins
+        for name in reversed(builder.internal_package_names_order):
+            internal |= packages.get(name, {})
+        is_root = builder.root_package != builder.search_package
+        namespace = MacroNamespace({}, {}, {}, {})
+        # dbt wants dicts here, and only reads them
+        for part, macros in {
+            "global_namespace": macros_of(builder.root_package if is_root else ""),
             "local_namespace": macros_of(builder.search_package),
-            # the first of them wins
-            "global_project_namespace": chained(
-                *(_Macros(packages[name], make) for name in builder.internal_package_names_order if name in packages)
-            ),
+            "global_project_namespace": _Macros(internal, make),
             "packages": {name: macros_of(name) for name in packages if name not in builder.internal_package_names},
-        }
-        namespace = MacroNamespace(**parts)
+        }.items():
+            setattr(namespace, part, macros)
         place, count = (builder.root_package, builder.search_package), sum(map(len, packages.values()))
         if place not in known or known[place][0] is not packages or known[place][1] != count:
             known[place] = (packages, count, frozenset(namespace))
