@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import make_dataclass
 
 import pytest
@@ -12,6 +13,7 @@ from dbt_common.events.base_types import BaseEvent, EventLevel
 from dbt_common.events.event_manager import EventManager
 from dbt_common.events.types import Note
 
+from northstar.build import lean
 from northstar.build.lean import (
     kept_templates,
     saved_parse,
@@ -21,6 +23,8 @@ from northstar.build.lean import (
 )
 from northstar.build.manifest import PARSE, dbt_target, read_manifest
 from northstar.warehouse import db
+from tests.dbt_project.small_project import small_project
+from tests.support import query_as
 
 
 def test_a_known_project_is_not_checked_again_and_any_other_is():
@@ -114,6 +118,45 @@ def test_a_saved_parse_is_whole_and_of_the_same_database_or_dbt_looks_for_itself
     (tmp_path / "cut").write_bytes(path.read_bytes()[:-100])
     assert saved_parse(tmp_path / "cut", db.database_name(built)) is None
     assert saved_parse(tmp_path / "gone", db.database_name(built)) is None
+
+
+# what Jinja knows by name, and which macro of which package each name is
+NAMES = """{{ config(materialized='table') }}{% set found = [context.get('no_such') is none, 'no_such' in context, 'source' in context] %}
+{%- for name, value in context.items() if name != 'this' %}
+    {%- if value is mapping %}{% do found.append(name ~ ' of ' ~ value.keys() | sort | join(' ')) %}
+    {%- else %}{% do found.append(name ~ ' ' ~ (value.macro.unique_id if value.macro is defined)) %}{% endif %}
+{%- endfor %}
+{%- for name in ('dbt', 'northstar') %}{% for macro, value in context[name].items() %}{% do found.append(name ~ ' ' ~ macro ~ ' ' ~ value.macro.unique_id) %}{% endfor %}{% endfor %}
+select $told${{ found | map('string') | sort | join(', ') }}$told$ as told"""
+
+
+def test_a_node_knows_every_macro_that_dbt_would_make_for_it_and_makes_those_that_it_calls(
+    warehouse, tmp_path, monkeypatch
+):
+    from dbt.clients.jinja import MacroGenerator
+
+    make, made, found = MacroGenerator.__init__, [], []
+    monkeypatch.setattr(
+        MacroGenerator, "__init__", lambda macro, *words, **named: made.append(macro) or make(macro, *words, **named)
+    )
+    project = small_project(warehouse, tmp_path, {"rules": {}})
+    for name, value in project.environment.items():
+        monkeypatch.setenv(name, value)
+    project.write("core/names.sql", NAMES)
+    project.write("core/one.sql", "{{ config(materialized='table') }}\nselect 1 as one")
+    for replacement in (lean.macros_when_called, nullcontext):
+        monkeypatch.setattr(lean, "macros_when_called", replacement)
+        message = project.build("names", "--full-refresh")
+        assert message == "SELECT 1"
+        found.append(query_as(warehouse, "transformer", "select told from core.names")[0]["told"])
+        made.clear()
+        assert project.build("one", "--full-refresh") == "SELECT 1"
+        found.append(len(made))
+    with db.connect(warehouse, "owner") as connection:
+        connection.execute("drop table core.names, core.one")
+    lazy, few, whole, many = found
+    assert lazy == whole and "start_of macro.northstar.start_of" in lazy and "create_table_as macro." in lazy
+    assert few * 4 < many, found
 
 
 def test_a_run_does_not_import_the_parser_of_sql_before_it_needs_it():

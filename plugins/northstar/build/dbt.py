@@ -117,6 +117,7 @@ def run_dbt(
             hidden_command_line(),
             lean.without_nodes(left_out),
             lean.without_copies_of_the_graph(),
+            lean.macros_when_called(),
             lean.without_unread_events(READ_EVENTS if callback else ()),
             lean.with_one_empty_table(),
             lean.kept_templates(dbt_target(settings) / TEMPLATES, project),

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import sqlglot
-import yaml
 from pydantic import AfterValidator, Field
 from sqlglot import exp
 
 from northstar.base.clock import GRAINS, Grain
 from northstar.base.config_files import ConfigError, Section, nearest_name, read_config, read_text
 from northstar.build.generate import CATALOGUE, DECLARED, DECLARED_MODELS
+from northstar.build.structure import parse_project_file
 from northstar.contract import entities
 
 COMPOSED_MODEL, COUNTED_MODEL = DECLARED_MODELS
@@ -251,7 +251,7 @@ def _documented_columns(path: Path) -> dict[str, list[str]]:
     columns = {}
     for file in sorted((path / "models").rglob("_*.yml")):
         if file.name != "_unit_tests.yml":
-            for model in (yaml.load(file.read_text(), Loader=yaml.CSafeLoader) or {}).get("models") or []:
+            for model in parse_project_file(file.read_text()).get("models") or []:
                 columns[model["name"]] = [column["name"] for column in model.get("columns") or []]
     return columns
 

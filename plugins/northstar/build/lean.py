@@ -11,14 +11,17 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version as library_version
 from pathlib import Path
 from sys import implementation
-from types import CodeType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 from typing import TYPE_CHECKING
 
 from northstar.base.files import write_private
 
 if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_keys, dict_values
+
+    from dbt.clients.jinja import MacroGenerator
     from dbt.contracts.graph.manifest import Manifest
-    from dbt.contracts.graph.nodes import GraphMemberNode
+    from dbt.contracts.graph.nodes import GraphMemberNode, Macro
     from dbt_common.events.base_types import BaseEvent, EventLevel
     from dbt_common.events.event_manager import EventManager
     from jinja2.nodes import Template
@@ -55,6 +58,7 @@ def without_what_nobody_reads(templates: Path, version: str, is_written: bool = 
     """All that any command of dbt's may go without. templates, version, is_written: see `kept_templates`."""
     with (
         without_copies_of_the_graph(),
+        macros_when_called(),
         without_unread_events(()),
         with_one_empty_table(),
         kept_templates(templates, version, is_written),
@@ -177,6 +181,142 @@ def with_one_empty_table() -> Iterator[None]:
     make: Callable[[], object] = agate_helper.empty_table
     empty = make()
     with _replaced(agate_helper, "empty_table", lambda: empty):
+        yield
+
+
+class _Macros(Mapping[str, object]):
+    """Macros as a node calls them, each made when it is asked for. make: the one of a macro, of which a node has one. A unit test may put another in."""
+
+    def __init__(self, macros: Mapping[str, Macro], make: Callable[[Macro], MacroGenerator]):
+        self._macros, self._make, self._replaced = macros, make, dict[str, object]()
+
+    def __getitem__(self, name: str) -> object:
+        return self._replaced[name] if name in self._replaced else self._make(self._macros[name])
+
+    def __setitem__(self, name: str, value: object) -> None:
+        self._replaced[name] = value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._macros
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._macros)
+
+    def __len__(self) -> int:
+        return len(self._macros)
+
+
+class _Context(dict[str, object]):
+    """What a node's Jinja knows by name: a dict in which a macro is put when it is first looked up. Whoever wants all keys has all of them."""
+
+    namespace: Mapping[str, object] = MappingProxyType({})
+    names: frozenset[str] = frozenset()
+
+    def __missing__(self, name: str) -> object:
+        self[name] = value = self.namespace[name]
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self, name) or name in self.names
+
+    def get(self, name: str, default: object = None) -> object:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __bool__(self) -> bool:
+        # asked for each macro that is called
+        return True
+
+    def known(self) -> list[str]:
+        """The keys that are there without the macros that nobody looked up."""
+        return list(super().__iter__())
+
+    def _filled(self) -> dict[str, object]:
+        for name in self.names:
+            self[name]
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        return dict.__iter__(self._filled())
+
+    def __len__(self) -> int:
+        return dict.__len__(self._filled())
+
+    def keys(self) -> dict_keys[str, object]:
+        return dict.keys(self._filled())
+
+    def items(self) -> dict_items[str, object]:
+        return dict.items(self._filled())
+
+    def values(self) -> dict_values[str, object]:
+        return dict.values(self._filled())
+
+    def copy(self) -> dict[str, object]:
+        return dict.copy(self._filled())
+
+
+@contextmanager
+def macros_when_called() -> Iterator[None]:
+    """Make of the 620 macros only those that a node calls, where dbt makes all of them, twice for each node."""
+    from dbt.clients.jinja import MacroGenerator
+    from dbt.context.macro_resolver import TestMacroNamespace
+    from dbt.context.macros import MacroNamespace
+    from dbt.context.manifest import ManifestContext
+
+    # {(root package, the node's package): (the macros by package, how many, the names that a node sees)}; parsing adds to the macros
+    known: dict[tuple[str, str], tuple[object, int, frozenset[str]]] = {}
+    describe: Callable[[ManifestContext], dict[str, object]] = ManifestContext.to_dict
+
+    def build_namespace(context: ManifestContext) -> MacroNamespace:
+        builder, packages = context._get_namespace_builder(), context.manifest.get_macros_by_package()
+        described, made = _Context(), dict[str, MacroGenerator]()
+        context._ctx = described
+
+        def make(macro: Macro) -> MacroGenerator:
+            if macro.unique_id not in made:
+                made[macro.unique_id] = MacroGenerator(macro, described, builder.node, builder.thread_ctx)
+            return made[macro.unique_id]
+
+        def macros_of(package: str) -> _Macros:
+            is_own = package in packages and package not in builder.internal_package_names
+            return _Macros(packages[package] if is_own else {}, make)
+
+        internal: dict[str, Macro] = {}
+        # the first of them wins
+        for name in reversed(builder.internal_package_names_order):
+            internal |= packages.get(name, {})
+        is_root = builder.root_package != builder.search_package
+        namespace = MacroNamespace({}, {}, {}, {})
+        # dbt wants dicts here, and only reads them
+        for part, macros in {
+            "global_namespace": macros_of(builder.root_package if is_root else ""),
+            "local_namespace": macros_of(builder.search_package),
+            "global_project_namespace": _Macros(internal, make),
+            "packages": {name: macros_of(name) for name in packages if name not in builder.internal_package_names},
+        }.items():
+            setattr(namespace, part, macros)
+        place, count = (builder.root_package, builder.search_package), sum(map(len, packages.values()))
+        if place not in known or known[place][0] is not packages or known[place][1] != count:
+            known[place] = (packages, count, frozenset(namespace))
+        described.namespace, described.names = namespace, known[place][2]
+        return namespace
+
+    def to_dict(context: ManifestContext) -> dict[str, object]:
+        described = context._ctx
+        if isinstance(context.namespace, TestMacroNamespace) or not isinstance(described, _Context):
+            return describe(context)
+        super(ManifestContext, context).to_dict()
+        # a macro goes before what dbt gives by the same name
+        for name in described.names.intersection(described.known()):
+            described[name] = described.namespace[name]
+        return described
+
+    with (
+        _replaced(ManifestContext, "_build_namespace", build_namespace),
+        _replaced(ManifestContext, "to_dict", to_dict),
+    ):
         yield
 
 

@@ -9,13 +9,14 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Required, TypedDict
 
 import yaml
 from pydantic import Field
 
-from northstar.base.config_files import Section, nearest_name, read_config_file, read_own_yaml
+from northstar.base.config_files import OWN_LOADER, Section, nearest_name, read_config_file
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import DERIVED_SEGMENTS
 from northstar.build.definitions import Measure, Metric, parents, read_notes
@@ -323,12 +324,18 @@ def _documented_models(project: Path) -> dict[str, tuple[Path, ModelEntry]]:
 
 
 def _read_yaml(path: Path) -> ProjectFile:
-    """The content of a YAML file of the project. Raises NorthstarError for one that is none."""
+    """The content of a YAML file of the project, which all who ask share: do not change it. Raises NorthstarError for one that is none."""
     try:
-        content: ProjectFile | None = read_own_yaml(path)
-        return content or ProjectFile()
+        return parse_project_file(path.read_text())
     except yaml.YAMLError as exc:
         raise NorthstarError(f"{path} is not valid YAML ({' '.join(str(exc).split())[:200]})") from exc
+
+
+@lru_cache(maxsize=256)
+def parse_project_file(text: str) -> ProjectFile:
+    """The content of a YAML file of the project by its text. All who ask for the same text share it. Raises yaml.YAMLError when it is no YAML."""
+    content: ProjectFile | None = yaml.load(text, Loader=OWN_LOADER)
+    return content or ProjectFile()
 
 
 def _read_catalogue(project: Path) -> dict[str, tuple[int, dict[str, str]]]:
