@@ -63,6 +63,7 @@ select
     charges.status,
     charges.failure_code,
     charges.country,
+    charges.legal_entity,
     charges.created_at,
     siblings.attempt_number,
     siblings.first_attempt_at,

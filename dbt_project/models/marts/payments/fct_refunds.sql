@@ -39,6 +39,7 @@ select
     charges.account_id,
     coalesce(charges.application, refunds.application) as application,
     charges.country,
+    charges.legal_entity,
     refunds.reason,
     refunds.status,
     refunds.created_at,
