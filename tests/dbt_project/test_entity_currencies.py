@@ -187,3 +187,12 @@ def test_a_late_rate_counts_in_its_year_and_in_the_next(story):
         settings, "cash_collected_constant_currency", utc("2025-03-01"), "month", "all", "entity", "de"
     ).adds_up
     assert all(compared.is_same for compared in verify(settings, None, silent))
+
+
+def test_an_entity_that_is_withheld_has_no_figures_of_its_own(story, tmp_path):
+    settings, _, _ = story
+    few = replace(settings, rules=settings.rules.model_copy(update={"suppress_below": 2}))
+    run(few, write_rows(tmp_path, {"accounts": ROWS["accounts"][:1]}), utc("2025-04-10T01:00:00"), "hourly")
+    # each country has one customer
+    assert by_entity(settings, "cash_collected") == {"": 845}
+    assert select(settings, "select * from entity_values") == []
