@@ -193,6 +193,8 @@ def test_an_entity_that_is_withheld_has_no_figures_of_its_own(story, tmp_path):
     settings, _, _ = story
     few = replace(settings, rules=settings.rules.model_copy(update={"suppress_below": 2}))
     run(few, write_rows(tmp_path, {"accounts": ROWS["accounts"][:1]}), utc("2025-04-10T01:00:00"), "hourly")
-    # each country has one customer
-    assert by_entity(settings, "cash_collected") == {"": 845}
+    # each country has one customer; that of Britain is of another entity, and a charge of hers of February is not
+    assert by_entity(settings, "cash_collected") == {"": 845, "de": None, "us": None, "gb": None, "(unknown)": None}
+    assert set(by_entity(settings, "cash_collected", "2025-02-01").values()) == {26, None}
+    assert by_entity(settings, "cash_collected", "2025-02-01")["gb"] is None
     assert select(settings, "select * from entity_values") == []

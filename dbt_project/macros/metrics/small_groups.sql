@@ -46,12 +46,17 @@ withheld cannot be reckoned from what is shown and the total.
         {%- endif %}
     ),
 
-    {# every part of a country that an account lies in, or a charge #}
+    {# every part of a country that an account lies in, or a charge, which may name no entity though its account does #}
     places as (
-        select accounts.application, accounts.country, accounts.legal_entity from staging.accounts as accounts where created_at < {{ as_of() }}
+        select accounts.application, accounts.country, given.legal_entity
+        from staging.accounts as accounts
+        cross join lateral (values (accounts.legal_entity), (null)) as given (legal_entity)
+        where created_at < {{ as_of() }}
         union
-        select payers.application, accounts.country, accounts.legal_entity
-        from payers left join staging.accounts as accounts on payers.account_id = accounts.account_id
+        select payers.application, accounts.country, given.legal_entity
+        from payers
+        left join staging.accounts as accounts on payers.account_id = accounts.account_id
+        cross join lateral (values (accounts.legal_entity), (null)) as given (legal_entity)
         union
         select charges.application, charges.country, charges.legal_entity from staging.charges as charges
         where charges.legal_entity is not null and created_at < {{ as_of() }}
