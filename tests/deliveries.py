@@ -41,7 +41,7 @@ def corrections(tables: dict, chance: random.Random) -> dict:
         for name, rows in tables.items()
     }
     for row in changed["accounts"]:
-        row.update(country="JP", account_type="creator", deleted_at="2026-02-10T00:00:00Z", updated_at=later)
+        row.update(country="JP", legal_entity="branch", account_type="creator", deleted_at="2026-02-10T00:00:00Z", updated_at=later)  # fmt: skip
     for row in changed["events"]:
         row.update(
             occurred_at="2026-01-15T10:00:00Z", session_id="s_moved", event_name="page.landing", received_at=later
@@ -49,7 +49,7 @@ def corrections(tables: dict, chance: random.Random) -> dict:
     for row in changed["subscriptions"]:
         row.update(unit_amount=4242, cancel_reason="corrected", updated_at=later)
     for row in changed["charges"]:
-        row.update(status="failed", failure_code="corrected", created_at="2026-01-20T00:00:00Z", updated_at=later)
+        row.update(status="failed", failure_code="corrected", legal_entity="branch", created_at="2026-01-20T00:00:00Z", updated_at=later)  # fmt: skip
     for row in changed["tickets"]:
         row.update(priority="urgent", status="merged", updated_at=later)
     for row in changed["conversations"]:

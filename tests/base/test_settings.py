@@ -73,6 +73,11 @@ from tests.support import empty, query_as, silent
             "rates_currency: dollars",
             "rates_currency: give a code of ISO 4217, such as USD; 'dollars' is none",
         ),
+        (
+            "northstar",
+            "legal_entities: [{id: de, currency: euro}]",
+            "currency: give a code of ISO 4217, such as EUR; 'euro' is none",
+        ),
         ("northstar", "gross_margin: {default: 80}", "gross_margin.default: give a share by application, 0 to 1"),
         (
             "northstar",

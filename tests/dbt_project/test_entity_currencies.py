@@ -49,7 +49,20 @@ ROWS = {
     "refunds": [money("refund", "r1", "de", "2025-03-25", 50, "EUR", charge_id="c5")],
     # the German price rises by 50 euros on 12 March
     "subscriptions": [subscription("s1", "de", 100, "EUR", "2024-12-10", "2025-03-12"), subscription("s1", "de", 150, "EUR", "2025-03-12"),
-                      subscription("s2", "de", 60, "USD", "2025-01-10")],
+                      subscription("s2", "de", 60, "USD", "2025-01-10"), subscription("s3", "gb", 10, "USD", "2025-01-10")],
+}  # fmt: skip
+
+
+# then the British customer is one of the American company, to which a charge in March was paid too; one of January names a company that nobody knows, and
+# one of February nobody. Two rates of the euro are late
+LATE = {
+    "fx_rates": [rate("2024-03-18", "EUR", "1.05"), rate("2025-03-18", "EUR", "1.50")],
+    "accounts": [ROWS["accounts"][2] | {"legal_entity": "us", "updated_at": "2025-04-09T00:00:00Z"}],
+    "charges": [
+        money("charge", "c8", "gb", "2025-01-20", 130, "USD") | {"legal_entity": "nobody", "updated_at": "2025-04-09T00:00:00Z"},
+        money("charge", "c9", "gb", "2025-03-01", 130, "USD") | {"legal_entity": "us", "updated_at": "2025-04-09T00:00:00Z"},
+        money("charge", "c10", "gb", "2025-02-15", 26, "USD"),
+    ],
 }  # fmt: skip
 
 
@@ -71,7 +84,7 @@ def in_own_currency(settings):
 
 @pytest.fixture(scope="module")
 def story(warehouse, tmp_path_factory):
-    """With entities; with their currencies, after a preview of them; then with two late rates of the euro, of 18 March in both years."""
+    """With entities; with their currencies, after a preview of them; then with what is LATE."""
     empty(warehouse)
     source = write_rows(tmp_path_factory.mktemp("entities"), ROWS)
     before = replace(warehouse, rules=Rules(legal_entities=ENTITIES))
@@ -80,7 +93,8 @@ def story(warehouse, tmp_path_factory):
     previewed, shown = preview(settings, progress=silent), [in_own_currency(before)]
     run(settings, source, APRIL_10, "hourly")
     shown.append(in_own_currency(settings) | {name: by_entity(settings, name) for name in ("cash_collected", "cash_collected_constant_currency", "cash_growth_rate", "cash_growth_rate_constant_currency")})  # fmt: skip
-    write_rows(source, {"fx_rates": [rate("2024-03-18", "EUR", "1.05"), rate("2025-03-18", "EUR", "1.50")]}, "late")
+    shown[-1]["accounts"] = by_entity(settings, "registered_accounts")
+    write_rows(source, LATE, "late")
     run(settings, source, utc("2025-04-10T01:00:00"), "hourly")
     return settings, shown, previewed
 
@@ -133,6 +147,32 @@ def test_a_currency_of_an_entity_restates_nothing_and_is_previewed(story):
     assert mart.mart == "entity_values" and mart.rows_added > 0
 
 
+def test_an_entity_that_a_row_names_goes_before_that_of_its_country(story):
+    settings, (_, shown), _ = story
+    assert shown["accounts"] == {"": 3, "de": 1, "us": 1, "gb": 1}
+    # an account has its newest entity in all of history, as its country
+    assert by_entity(settings, "registered_accounts") == {"": 3, "de": 1, "us": 2}
+    assert by_entity(settings, "paying_accounts") == {"": 2, "de": 1, "us": 1}
+    assert by_entity(settings, "new_mrr", "2025-01-01")["us"] == by_entity(settings, "mrr")["us"] == 10
+    assert by_entity(settings, "customer_churn_rate")["us"] == 0
+    assert by_entity(settings, "cash_collected", "2025-01-01")["(unknown)"] == 130
+    assert (by_entity(settings, "cash_collected", "2025-02-01")["gb"], by_entity(settings, "cash_collected")["us"]) == (
+        26,
+        460,
+    )
+    assert in_own_currency(settings)["us", "cash_collected", "month", "2025-03-01"] == (460, "USD", 460)
+    told = query_as(settings, "transformer", "select check_name, sample from audit.checks where check_name like any(array['legal_entities_of%%', 'charges_name_an%%']) "
+                                             "and failing_rows > 0 order by check_name")  # fmt: skip
+    assert [(c["check_name"], c["sample"][0]["message"]) for c in told] == [
+        ("charges_name_an_entity_where_their_accounts_do", "gb is a customer of us, and its charge names nobody"),
+        ("legal_entities_of_charges_are_known", "legal_entities in northstar.yml has no nobody"),
+    ]
+    facts = select(settings, "select account_id, legal_entity from fct_payments where legal_entity is not null union all "
+                             "select account_id, legal_entity from dim_accounts where legal_entity is not null order by 2, 1")  # fmt: skip
+    assert [tuple(r.values()) for r in facts] == [("gb", "nobody"), ("gb", "us"), ("gb", "us")]
+    assert explain(settings, "mrr", utc("2025-03-01"), "month", "all", "entity", "us").adds_up
+
+
 def test_a_late_rate_counts_in_its_year_and_in_the_next(story):
     settings, _, _ = story
     # 250 + 150 - 75 + 60; 200 + 105 - 52.50 + 60, after 100 + 105
@@ -140,10 +180,21 @@ def test_a_late_rate_counts_in_its_year_and_in_the_next(story):
     assert by_entity(settings, "cash_collected_constant_currency")["de"] == 312.5
     assert by_entity(settings, "cash_growth_rate_constant_currency")["de"] == round(100 * 107.5 / 205, 2)
     restated = select(settings, "select * from metric_restatements where new_version = 3")
-    assert {tuple(r["reasons"]) for r in restated} == {("late_rows",)}
+    assert {reason for r in restated for reason in r["reasons"]} == {"late_rows", "correction"}
     # its euros are what they were
     assert in_own_currency(settings)["de", "cash_collected", "month", "2025-03-01"] == (298, "EUR", 385)
     assert explain(
         settings, "cash_collected_constant_currency", utc("2025-03-01"), "month", "all", "entity", "de"
     ).adds_up
     assert all(compared.is_same for compared in verify(settings, None, silent))
+
+
+def test_an_entity_that_is_withheld_has_no_figures_of_its_own(story, tmp_path):
+    settings, _, _ = story
+    few = replace(settings, rules=settings.rules.model_copy(update={"suppress_below": 2}))
+    run(few, write_rows(tmp_path, {"accounts": ROWS["accounts"][:1]}), utc("2025-04-10T01:00:00"), "hourly")
+    # each country has one customer; that of Britain is of another entity, and a charge of hers of February is not
+    assert by_entity(settings, "cash_collected") == {"": 845, "de": None, "us": None, "gb": None, "(unknown)": None}
+    assert set(by_entity(settings, "cash_collected", "2025-02-01").values()) == {26, None}
+    assert by_entity(settings, "cash_collected", "2025-02-01")["gb"] is None
+    assert select(settings, "select * from entity_values") == []

@@ -202,28 +202,37 @@ def macros(rules):
 
 
 @pytest.mark.parametrize(
-    ("rules", "withheld"),
+    ("rules", "landed", "withheld"),
     [
         # Germany has two customers, and nobody else: a group that holds another country would tell of it
-        ({"country_groups": GROUPS}, {"DACH", "(other)", "(unknown)"}),
-        ({"country_groups": {"Germany": ["DE"]}}, {"(other)", "(unknown)"}),
+        ({"country_groups": GROUPS}, {}, {"DACH", "(other)", "(unknown)"}),
+        ({"country_groups": {"Germany": ["DE"]}}, {}, {"(other)", "(unknown)"}),
         # the United States have two customers, of whom one is the group's own
-        ({"country_groups": {"US": ["US"]}, "intercompany_accounts": ["ACME-*"]}, {"US", "(other)", "(unknown)"}),
-        ({"country_groups": {"US": ["US"]}}, {"(other)", "(unknown)"}),
-        ({"legal_entities": [{"id": "de", "countries": ["DE"]}, {"id": "rest"}]}, {"rest"}),
+        ({"country_groups": {"US": ["US"]}, "intercompany_accounts": ["ACME-*"]}, {}, {"US", "(other)", "(unknown)"}),
+        ({"country_groups": {"US": ["US"]}}, {}, {"(other)", "(unknown)"}),
+        ({"legal_entities": [{"id": "de", "countries": ["DE"]}, {"id": "rest"}]}, {}, {"rest"}),
         # whole applications are shown anyway
-        ({"legal_entities": [{"id": "shop", "applications": ["shop"]}, {"id": "rest"}]}, set()),
+        ({"legal_entities": [{"id": "shop", "applications": ["shop"]}, {"id": "rest"}]}, {}, set()),
+        # but where an account alone names one, it is too small, and so is what it is taken from
+        (
+            {"legal_entities": [{"id": "shop", "applications": ["shop"]}, {"id": "rest"}]},
+            {"a": "shop"},
+            {"shop", "rest"},
+        ),
     ],
 )
-def test_a_group_with_a_withheld_country_is_withheld(story, rules, withheld):
+def test_a_group_with_a_withheld_country_is_withheld(story, rules, landed, withheld):
     settings, _, _ = story
     text = macros(Rules(suppress_below=2, **rules))["find_small_groups"]()
     with db.connect(settings, "transformer") as connection:
         # in one application, in which Germany and the United States have two customers and the other countries one
         connection.execute("create temp table accounts as select * from staging.accounts")
+        connection.execute("create temp table charges as select * from staging.charges")
         connection.execute("create temp table subscriptions as select * from staging.subscriptions")
         connection.execute("update pg_temp.accounts set application = 'web'")
         connection.execute("update pg_temp.subscriptions set application = 'web'")
+        for name, entity in landed.items():
+            connection.execute("update pg_temp.accounts set legal_entity = %s where account_id = %s", [entity, name])
         connection.execute(re.sub(r"staging\.", "pg_temp.", text))
         rows = connection.execute("select segment, segment_value from pg_temp.small_groups").fetchall()
         connection.rollback()

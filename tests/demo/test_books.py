@@ -80,6 +80,12 @@ def test_a_company_with_settings_of_its_own_is_as_its_books_say(warehouse, tmp_p
                   support_calendars={"web": calendar},
                   country_groups={"DACH": ["DE", "AT", "CH"], "North America": ["US", "CA"]}, intercompany_accounts=["acc_0000003", "acc_000001*"],
                   legal_entities=[{"id": "us", "countries": ["US", "CA"]}, {"id": "coaching", "applications": ["coaching"]}, {"id": "rest"}])  # fmt: skip
+    # some say which company sells to them, of those of which their country would be another's; one names a company that nobody knows
+    for entity in ("accounts", "charges"):
+        table = company.tables[entity]
+        table["legal_entity"] = [
+            {"3": "rest", "5": "us", "7": "nobody"}.get(i[-1]) for i in table.account_id.fillna("-")
+        ]
     renew_after_five_days(company.tables["subscriptions"])
     late = company.tables["subscriptions"].query("status == 'past_due'")
     assert (late.valid_to.fillna(END) - late.valid_from > timedelta(days=3)).any()
@@ -90,7 +96,7 @@ def test_a_company_with_settings_of_its_own_is_as_its_books_say(warehouse, tmp_p
     settings = replace(warehouse, rules=rules)
     run(settings, tmp_path, END)
     lines = truth(company.tables, END, rules)
-    assert {"", "country", "country_group", "entity"} <= set(lines.segment) and {"us", "coaching", "rest"} <= set(lines.segment_value)  # fmt: skip
+    assert {"", "country", "country_group", "entity"} <= set(lines.segment) and {"us", "coaching", "rest", "(unknown)"} <= set(lines.query("segment == 'entity'").segment_value)  # fmt: skip
     assert {"first_response_business_time", "resolution_business_time"} <= set(lines.metric_id)
     # the company tells them apart
     for other in ({"renewal_gap_days": 1}, {"support_calendars": {"web": rules.support_calendars["web"].model_copy(update={"holidays": []})}}):  # fmt: skip

@@ -1,6 +1,6 @@
 {#
-Segments that follow from a row's country and application by rules of the home (docs/decisions.md, D360): country_group (`country_groups`) and entity
-(`legal_entities`). Every metric that is split by country is split by them too; a home without the rules has neither, and no other SQL than before.
+Segments that follow from a row by rules of the home (docs/decisions.md, D360, D366): country_group (`country_groups`) from its country, and entity
+(`legal_entities`) from its own legal_entity or else from its application and country, so what is split by country has a column legal_entity. Every metric that is split by country is split by them too; a home without the rules has neither, and no other SQL than before.
 #}
 
 {# {segment: SQL over the columns of `alias`}. #}
@@ -16,7 +16,10 @@ Segments that follow from a row's country and application by rules of the home (
     {%- endif -%}
     {%- set entities = run_context().rules.get('legal_entities') or [] -%}
     {%- if entities -%}
-        {%- set branches = [] -%}
+        {%- set given = alias ~ '.legal_entity' -%}
+        {%- set branches = [
+            'when ' ~ given ~ ' in (' ~ quoted(entities | map(attribute='id') | sort) ~ ') then ' ~ given, 'when ' ~ given ~ ' is not null then null',
+        ] -%}
         {%- for entity in entities -%}
             {%- set conditions = [] -%}
             {%- for column, values in [('application', entity.applications), ('country', entity.countries)] if values -%}

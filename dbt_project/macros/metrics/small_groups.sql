@@ -34,6 +34,32 @@ withheld cannot be reckoned from what is shown and the total.
         union all
         {% endfor %}
         select 'paying', application, 'plan_tier', plan_tier, account_id from payers
+        {%- if run_context().rules.get('legal_entities') %}
+        {# an entity that accounts name is an attribute of them, and may be small in a large country #}
+        union all
+        select 'registered', application, 'entity', coalesce(entity, '(unknown)'), account_id from {{ with_derived('staging.accounts', ['country']) }} as own
+        where created_at < {{ as_of() }} and exists (select 1 from staging.accounts where legal_entity is not null)
+        union all
+        select 'paying', application, 'entity', coalesce(entity, '(unknown)'), account_id
+        from {{ with_derived('(select payers.application, payers.account_id, accounts.country, accounts.legal_entity from payers left join staging.accounts as accounts on payers.account_id = accounts.account_id)', ['country']) }} as own
+        where exists (select 1 from staging.accounts where legal_entity is not null)
+        {%- endif %}
+    ),
+
+    {# every part of a country that an account lies in, or a charge, which may name no entity though its account does #}
+    places as (
+        select accounts.application, accounts.country, given.legal_entity
+        from staging.accounts as accounts
+        cross join lateral (values (accounts.legal_entity), (null)) as given (legal_entity)
+        where created_at < {{ as_of() }}
+        union
+        select payers.application, accounts.country, given.legal_entity
+        from payers
+        left join staging.accounts as accounts on payers.account_id = accounts.account_id
+        cross join lateral (values (accounts.legal_entity), (null)) as given (legal_entity)
+        union
+        select charges.application, charges.country, charges.legal_entity from staging.charges as charges
+        where charges.legal_entity is not null and created_at < {{ as_of() }}
     ),
 
     counted as (
@@ -77,19 +103,26 @@ withheld cannot be reckoned from what is shown and the total.
         group by 1
     )
 
+    select segment, segment_value, min(accounts) as accounts, bool_or(is_too_small) as is_too_small
+    from (
     select ranked.segment, ranked.segment_value, ranked.smallest as accounts, ranked.smallest < {{ k }} as is_too_small
     from ranked inner join cut on ranked.segment = cut.segment and ranked.place <= cut.place
-    {% for segment in derived_segments() if segment == 'country_group' or run_context().rules.get('legal_entities', []) | selectattr('countries') | list %}
+    {% for segment in derived_segments() if segment == 'country_group' or run_context().rules.get('legal_entities') %}
     {# what holds a withheld country goes with it, since the others of it are shown #}
     union all
     select '{{ segment }}', coalesce(r.{{ segment }}, '(unknown)'), min(ranked.smallest), bool_or(ranked.smallest < {{ k }})
     from ranked
     inner join cut on ranked.segment = cut.segment and ranked.place <= cut.place
-    inner join {{ with_derived("(select distinct application, nullif(segment_value, '(unknown)') as country from cells where segment = 'country' and application != 'all')", ['country']) }} as r
+    inner join {{ with_derived('places', ['country']) }} as r
         on ranked.segment_value = coalesce(r.country, '(unknown)')
     where ranked.segment = 'country'
+    {%- if segment == 'entity' and not run_context().rules.get('legal_entities') | selectattr('countries') | list %}
+        {# whole applications are shown anyway #}
+        and exists (select 1 from places where legal_entity is not null)
+    {%- endif %}
     group by 1, 2
     {% endfor %}
+    ) as groups_of_all group by 1, 2
     {%- endif -%}
 {% endmacro %}
 

@@ -58,7 +58,7 @@ and critical thresholds make yellow and red, and a missed target is never green;
         'security': ['security_breaches', 'security_incidents'],
         'payments': ['payment_failure_rate', 'payment_success_rate'],
         'support': ['ticket_volume', 'first_response_time', 'resolution_time', 'escalation_time', 'first_contact_resolution_rate',
-                    'self_service_rate'],
+                    'self_service_rate', 'first_response_business_time', 'resolution_business_time', 'escalation_business_time'],
         'satisfaction': ['csat', 'support_csat', 'nps', 'nps_mean_score'],
         'churn': ['customer_churn_rate', 'user_churn_rate', 'user_retention_rate'],
         'conversion': ['signup_to_paid_conversion_rate'],

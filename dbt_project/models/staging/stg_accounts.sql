@@ -5,6 +5,7 @@ select
     application,
     email,
     country,
+    legal_entity,
     acquisition_channel,
     referred_by_account_id,
     telemetry_opt_in,

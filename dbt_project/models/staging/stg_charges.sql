@@ -12,6 +12,7 @@ select
     status,
     failure_code,
     country,
+    legal_entity,
     created_at,
     updated_at,
     _extra,

@@ -22,6 +22,9 @@ NEED_A_RUN = {
     "rates_are_recent": "the moment of a run",
     "every_currency_in_use_has_a_rate": "the company's own currency",
     "rates_are_in_the_stated_currency": "the currency that the rates are said to be worth in",
+    "legal_entities_of_accounts_are_known": "the company's own entities",
+    "legal_entities_of_charges_are_known": "the company's own entities",
+    "charges_name_an_entity_where_their_accounts_do": "whether the company has entities",
 }
 # what Postgres has under other names
 MACROS = (

@@ -9,6 +9,7 @@ select
     application,
     account_type,
     country,
+    legal_entity,
     acquisition_channel,
     referred_by_account_id,
     telemetry_opt_in,

@@ -16,6 +16,7 @@ differences as (
         account_id,
         application,
         country,
+        legal_entity,
         account_type,
         created_at as happened_at,
         1 as registered_accounts,
@@ -27,6 +28,7 @@ differences as (
         account_id,
         application,
         country,
+        legal_entity,
         account_type,
         -- an account is not deleted before it is created
         greatest(deleted_at, created_at),

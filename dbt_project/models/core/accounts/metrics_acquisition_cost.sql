@@ -92,6 +92,7 @@ newest_sizes as (
         periods.period_start,
         sizes.application,
         sizes.country,
+        null::text as legal_entity,
         sizes.addressable_accounts
     from sizes
     inner join {{ ref('periods') }} as periods on periods.grain in ('quarter', 'year') and sizes.estimated_on < periods.period_end

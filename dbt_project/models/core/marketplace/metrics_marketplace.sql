@@ -7,7 +7,10 @@
 {% set series = ref('series_marketplace') %}
 
 with bookings as (
-    select * from {{ ref('fct_bookings') }}
+    select
+        *,
+        null::text as legal_entity
+    from {{ ref('fct_bookings') }}
 ),
 
 requested as (

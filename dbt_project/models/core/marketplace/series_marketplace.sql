@@ -7,6 +7,7 @@
 with bookings as (
     select
         *,
+        null::text as legal_entity,
         -- some are confirmed before they are requested
         least(requested_at, confirmed_at, completed_at) as first_at
     from {{ ref('fct_bookings') }}

@@ -135,6 +135,7 @@ select
         when changes.mrr_after < changes.mrr_before_at_rate then 'contraction'
     end as movement_type,
     accounts.country,
+    accounts.legal_entity,
     accounts.account_type
 from changes
 left join accounts on changes.account_id = accounts.account_id

@@ -16,6 +16,7 @@ with movements as (
         application,
         plan_tier,
         country,
+        legal_entity,
         account_type,
         movement_type,
         amount_exact,

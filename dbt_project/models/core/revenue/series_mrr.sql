@@ -9,6 +9,7 @@ with counted as (
         periods.application,
         periods.plan_tier,
         accounts.country,
+        accounts.legal_entity,
         accounts.account_type,
         periods.valid_from as happened_at
     from {{ ref('fct_subscription_periods') }} as periods

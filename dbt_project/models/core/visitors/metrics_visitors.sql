@@ -6,7 +6,10 @@
 {% set grains = ['day', 'week', 'month'] %}
 
 with landings as (
-    select * from {{ ref('visitor_events') }}
+    select
+        *,
+        null::text as legal_entity
+    from {{ ref('visitor_events') }}
     where event_name = 'page.landing'
 ),
 

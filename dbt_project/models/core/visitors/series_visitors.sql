@@ -9,6 +9,7 @@ with landings as (
     select
         application,
         country,
+        null::text as legal_entity,
         occurred_at as happened_at
     from {{ ref('visitor_events') }}
     where event_name = 'page.landing'

@@ -59,6 +59,7 @@ select
     accounts.application,
     accounts.account_type,
     accounts.country,
+    accounts.legal_entity,
     accounts.acquisition_channel,
     accounts.referred_by_account_id,
     referrers.application as referrer_application,

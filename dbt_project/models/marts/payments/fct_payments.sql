@@ -44,11 +44,15 @@ rates as (
     select * from {{ ref('fx_daily') }}
 ),
 
+earlier_rates as (
+    select * from {{ ref('fx_daily') }}
+),
+
 first_rates as (
     select
         currency,
         min(rate_on) as rate_on
-    from rates
+    from {{ ref('fx_daily') }}
     group by currency
 )
 
@@ -63,6 +67,7 @@ select
     charges.status,
     charges.failure_code,
     charges.country,
+    charges.legal_entity,
     charges.created_at,
     siblings.attempt_number,
     siblings.first_attempt_at,
@@ -83,6 +88,6 @@ left join refunded on charges.charge_id = refunded.charge_id
 left join currencies on charges.currency = currencies.currency
 left join rates on charges.currency = rates.currency and charges.created_at::date = rates.rate_on
 left join first_rates on charges.currency = first_rates.currency
-left join rates as earlier_rates
+left join earlier_rates
     on charges.currency = earlier_rates.currency
     and greatest((charges.created_at::date - interval '12 months')::date, first_rates.rate_on) = earlier_rates.rate_on

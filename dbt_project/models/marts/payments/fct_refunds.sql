@@ -25,11 +25,15 @@ rates as (
     select * from {{ ref('fx_daily') }}
 ),
 
+earlier_rates as (
+    select * from {{ ref('fx_daily') }}
+),
+
 first_rates as (
     select
         currency,
         min(rate_on) as rate_on
-    from rates
+    from {{ ref('fx_daily') }}
     group by currency
 )
 
@@ -39,6 +43,7 @@ select
     charges.account_id,
     coalesce(charges.application, refunds.application) as application,
     charges.country,
+    charges.legal_entity,
     refunds.reason,
     refunds.status,
     refunds.created_at,
@@ -54,6 +59,6 @@ left join charges on refunds.charge_id = charges.charge_id
 left join currencies on refunds.currency = currencies.currency
 left join rates on refunds.currency = rates.currency and refunds.created_at::date = rates.rate_on
 left join first_rates on refunds.currency = first_rates.currency
-left join rates as earlier_rates
+left join earlier_rates
     on refunds.currency = earlier_rates.currency
     and greatest((refunds.created_at::date - interval '12 months')::date, first_rates.rate_on) = earlier_rates.rate_on

@@ -42,7 +42,10 @@ dated as (
     where points.segment = 'entity' and points.is_point
         and case when points.metric_id in ({{ quoted(standing) }}) then points.grain in ({{ quoted(grains) }}) else points.grain = 'day' end
         {% if suppress_below() > 0 %}
-        and points.segment_value not in (select segment_value from {{ ref('metric_series') }} where state = 'small_group' and segment = 'entity')
+        and points.segment_value not in (
+            select segment_value from {{ ref('metric_series') }}
+            where state = 'small_group' and segment = 'entity'
+        )
         {% endif %}
 ),
 

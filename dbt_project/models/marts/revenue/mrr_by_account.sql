@@ -26,6 +26,7 @@ month_ends as (
         spells.mrr_after as mrr,
         spells.plan_tier_after as plan_tier,
         spells.country,
+        spells.legal_entity,
         spells.account_type
     from spells
     cross join this_month
@@ -42,6 +43,7 @@ both_ends as (
         application,
         month,
         country,
+        legal_entity,
         account_type,
         0::numeric as mrr_at_start,
         mrr as mrr_at_end,
@@ -54,6 +56,7 @@ both_ends as (
         month_ends.application,
         (month_ends.month + interval '1 month')::date,
         month_ends.country,
+        month_ends.legal_entity,
         month_ends.account_type,
         month_ends.mrr,
         0::numeric,
@@ -73,6 +76,7 @@ select
     max(plan_tier_at_start) as plan_tier_at_start,
     max(plan_tier_at_end) as plan_tier_at_end,
     max(country) as country,
+    max(legal_entity) as legal_entity,
     max(account_type) as account_type,
     sum(mrr_at_start) as mrr_at_start_exact,
     sum(mrr_at_end) as mrr_at_end_exact

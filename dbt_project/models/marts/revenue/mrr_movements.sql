@@ -22,6 +22,7 @@ movements as (
         mrr_after,
         case when movement_type = 'churn' then plan_tier_before else plan_tier_after end as plan_tier,
         country,
+        legal_entity,
         account_type
     from changes
     where movement_amount != 0
@@ -36,6 +37,7 @@ movements as (
         mrr_before_at_rate,
         plan_tier_before,
         country,
+        legal_entity,
         account_type
     from changes
     where fx_amount != 0
@@ -52,5 +54,6 @@ select
     plan_tier,
     country,
     account_type,
+    legal_entity,
     amount_exact
 from movements

@@ -153,19 +153,23 @@ class Ledger:
         month = self.month_of(when)
         segments = segments or {}
         if "country" in segments:
-            segments = {**segments, **self._derived_segments(application, segments["country"])}
+            given = segments.get("legal_entity")
+            segments = {**segments, **self._derived_segments(application, segments["country"], given)}
+            segments.pop("legal_entity", None)
         for name in (application, "all"):
             yield month, name, "", ""
             for segment, value in segments.items():
                 yield month, name, segment, "(unknown)" if value is None else str(value)
 
-    def _derived_segments(self, application: str, country: object) -> Segments:
-        """The group of a country and the legal entity of a row, where the company has such rules."""
+    def _derived_segments(self, application: str, country: object, given: object) -> dict[str, object]:
+        """The group of a country and the legal entity of a row, where the company has such rules. given: the entity that the row names."""
         derived: dict[str, object] = {}
         if self.rules.country_groups:
             names = [name for name, countries in self.rules.country_groups.items() if country in countries]
             derived["country_group"] = names[0] if names else country and "(other)"
-        if self.rules.legal_entities:
+        if self.rules.legal_entities and given is not None:
+            derived["entity"] = given if given in [entity.id for entity in self.rules.legal_entities] else None
+        elif self.rules.legal_entities:
             owners = (
                 entity.id
                 for entity in self.rules.legal_entities
@@ -302,6 +306,11 @@ def minor_units(currency: str) -> int:
     """How many minor units make one of a currency."""
     units: int = 10 ** EXPONENTS.get(currency, 2)
     return units
+
+
+def place_of(row: BookRow) -> dict[str, object]:
+    """Where a row belongs: its country, and the company of the group that it names."""
+    return {"country": row.get("country"), "legal_entity": row.get("legal_entity")}
 
 
 def of_application(values: Mapping[str, Ruled], application: str) -> Ruled:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from fractions import Fraction
 
-from northstar.demo.books.ledger import BookRow, Ledger
+from northstar.demo.books.ledger import BookRow, Ledger, place_of
 
 
 def reckon(ledger: Ledger) -> None:
@@ -16,17 +16,17 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _charge(ledger: Ledger, charge: BookRow) -> None:
-    when, application, country = charge["created_at"], charge["application"], {"country": charge["country"]}
+    when, application, place = charge["created_at"], charge["application"], place_of(charge)
     amount = ledger.money(charge["amount"], charge["currency"], ledger.day_of(when))
     is_paid, is_failed = charge["status"] == "succeeded", charge["status"] == "failed"
     if is_paid:
-        ledger.add("cash_collected", when, application, amount, None, country)
+        ledger.add("cash_collected", when, application, amount, None, place)
         at_earlier_rate = ledger.money_at_earlier_rate(charge["amount"], charge["currency"], ledger.day_of(when))
-        ledger.add("cash_collected_constant_currency", when, application, at_earlier_rate, None, country)
-        ledger.add("refund_rate", when, application, 0, amount, country)
+        ledger.add("cash_collected_constant_currency", when, application, at_earlier_rate, None, place)
+        ledger.add("refund_rate", when, application, 0, amount, place)
     if is_paid or is_failed:
-        ledger.add("payment_success_rate", when, application, int(is_paid), 1, country)
-        ledger.add("payment_failure_rate", when, application, int(is_failed), 1, country)
+        ledger.add("payment_success_rate", when, application, int(is_paid), 1, place)
+        ledger.add("payment_failure_rate", when, application, int(is_failed), 1, place)
     if is_failed:
         ledger.member("failures", when, application, charge["charge_id"], {"failure_code": charge["failure_code"]})
 
@@ -38,13 +38,11 @@ def _refunds(ledger: Ledger) -> None:
             charge = charges.get(refund["charge_id"], {})
             when = refund["created_at"]
             amount = ledger.money(refund["amount"], refund["currency"], ledger.day_of(when))
-            application, country = charge.get("application") or refund["application"], charge.get("country")
-            ledger.add("cash_collected", when, application, -amount, None, {"country": country})
+            application, place = charge.get("application") or refund["application"], place_of(charge)
+            ledger.add("cash_collected", when, application, -amount, None, place)
             at_earlier_rate = ledger.money_at_earlier_rate(refund["amount"], refund["currency"], ledger.day_of(when))
-            ledger.add(
-                "cash_collected_constant_currency", when, application, -at_earlier_rate, None, {"country": country}
-            )
-            ledger.add("refund_rate", when, application, amount, 0, {"country": country})
+            ledger.add("cash_collected_constant_currency", when, application, -at_earlier_rate, None, place)
+            ledger.add("refund_rate", when, application, amount, 0, place)
 
 
 def _failures_by_code(ledger: Ledger) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from northstar.demo.books.ledger import BookRow, Ledger
+from northstar.demo.books.ledger import BookRow, Ledger, place_of
 from northstar.demo.books.revenue import first_payments
 from northstar.demo.books.times import SEVEN_DAYS, THIRTY_DAYS
 
@@ -26,7 +26,7 @@ def _registration(ledger: Ledger, account: BookRow) -> None:
     segments = _cohort(account) | {"account_type": kind}
     ledger.add("new_registrations", born, application, 1, None, segments)
     if kind == "creator":
-        ledger.add("new_creators", born, application, 1, None, {"country": account["country"]})
+        ledger.add("new_creators", born, application, 1, None, place_of(account))
     if account["acquisition_channel"]:
         ledger.add("organic_share", born, application, int(account["acquisition_channel"] == "organic"), 1)
     referrer = ledger.accounts.get(account["referred_by_account_id"])
@@ -67,7 +67,7 @@ def _months_registered(ledger: Ledger, account: BookRow) -> None:
     """The month ends at which an account exists."""
     born, deleted_at, application = account["created_at"], account["deleted_at"], account["application"]
     is_creator = int(account["account_type"] == "creator")
-    segments = {"country": account["country"], "account_type": account["account_type"]}
+    segments = place_of(account) | {"account_type": account["account_type"]}
     for start, end in ledger.months:
         if born < end and (not deleted_at or deleted_at >= end):
             ledger.add("registered_accounts", start, application, 1, None, segments)
@@ -84,4 +84,4 @@ def _referral_rate(ledger: Ledger) -> None:
 
 
 def _cohort(account: BookRow) -> dict[str, object]:
-    return {"country": account["country"], "acquisition_channel": account["acquisition_channel"]}
+    return place_of(account) | {"acquisition_channel": account["acquisition_channel"]}

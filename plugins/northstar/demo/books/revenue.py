@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from fractions import Fraction
 from typing import NamedTuple
 
-from northstar.demo.books.ledger import BookRow, Ledger, minor_units, of_application
+from northstar.demo.books.ledger import BookRow, Ledger, minor_units, of_application, place_of
 from northstar.demo.books.times import DAY
 
 MOVEMENTS = ("new", "expansion", "contraction", "churned", "reactivation")
@@ -138,7 +138,7 @@ def _movements(ledger: Ledger, application: str, account: str, account_holdings:
         | {h.ends for h in account_holdings if h.ends}
         | _rate_days(ledger, account_holdings, last)
     )
-    country, has_history = ledger.accounts.get(account, {}).get("country"), False
+    holder, has_history = ledger.accounts.get(account, {}), False
     for day in sorted(d for d in days if d <= last):
         earlier_holdings, later_holdings = (
             _active_holdings(account_holdings, day - DAY),
@@ -154,9 +154,9 @@ def _movements(ledger: Ledger, application: str, account: str, account_holdings:
         if kind == "new":
             ledger.add("new_accounts", ledger.midnight(day), application, 1)
         if amount:
-            segments = {"plan_tier": tier, "country": country}
+            segments = {"plan_tier": tier} | place_of(holder)
             ledger.add(f"{kind}_mrr", ledger.midnight(day), application, amount, None, segments)
-            owner = {"country": country, "account_type": ledger.accounts.get(account, {}).get("account_type")}
+            owner = place_of(holder) | {"account_type": holder.get("account_type")}
             ledger.add("moved_mrr", ledger.midnight(day), application, amount, None, owner)
 
 
@@ -199,7 +199,7 @@ def _month_ends(ledger: Ledger, application: str, account: str, account_holdings
         )
         if closing:
             tier = {"plan_tier": _tier(ledger, closing_holdings, closing_day)}
-            segments = tier | {"country": country, "account_type": kind}
+            segments = tier | place_of(holder) | {"account_type": kind}
             undiscounted_mrr = sum(
                 (_undiscounted(h.row) * ledger.rate(h.row["currency"], closing_day) for h in closing_holdings),
                 Fraction(0),
@@ -214,8 +214,8 @@ def _month_ends(ledger: Ledger, application: str, account: str, account_holdings
             if country:
                 ledger.member("markets", start, application, country)
         if opening:
-            ledger.add("opening_mrr", start, application, opening, None, {"country": country, "account_type": kind})
-            segments = {"plan_tier": _tier(ledger, opening_holdings, opening_day), "country": country}
+            ledger.add("opening_mrr", start, application, opening, None, place_of(holder) | {"account_type": kind})
+            segments = {"plan_tier": _tier(ledger, opening_holdings, opening_day)} | place_of(holder)
             of_kind = segments | {"account_type": kind}
             ledger.add("customer_churn_rate", start, application, int(not closing), 1, of_kind)
             ledger.add("net_revenue_retention", start, application, closing, opening, segments)

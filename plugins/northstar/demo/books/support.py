@@ -100,10 +100,10 @@ def _open_seconds(rules: Rules, application: str, begins: datetime, ends: dateti
     calendar: SupportCalendar | None = rules.support_calendars.get(application, rules.support_calendars.get("default"))
     if calendar is None:
         return None
-    zone = ZoneInfo(calendar.time_zone)
+    zone, hours = ZoneInfo(calendar.time_zone), {str(weekday): spans for weekday, spans in calendar.hours.items()}
     day, last, total = begins.astimezone(zone).date(), ends.astimezone(zone).date(), Fraction(0)
     while day <= last:
-        spans = calendar.hours.get(WEEKDAYS[day.weekday()], "") if day not in calendar.holidays else ""
+        spans = hours.get(WEEKDAYS[day.weekday()], "") if day not in calendar.holidays else ""
         for span in filter(None, spans.replace(" ", "").split(",")):
             opens, closes = (_moment(day, clock, zone) for clock in span.split("-"))
             total += seconds(max(min(ends, closes) - max(begins, opens), timedelta(0)))
