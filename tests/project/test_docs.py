@@ -86,6 +86,8 @@ def test_your_own_company_does_what_it_says():
             rows = [["studio", month, studio], ["atelier", "xl", month, xl], [month, total]]
             assert all([application, *row] in answer for row in rows), done.stdout
     assert all([application, "133", "-7", "126", "0"] in answer for application in ("atelier", "all")), done.stdout
+    # in its own money
+    assert ["acorn-us", "mrr", "USD", "140", "126"] in answer, done.stdout
     assert ["mrr", "atelier", "126", "120", "green"] in answer, done.stdout
 
 
