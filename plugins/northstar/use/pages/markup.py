@@ -28,7 +28,8 @@ def to_html(part: object) -> str:
     if part._namespace != "dash_html_components":
         raise TypeError(f"{part._type} is no element of HTML")
     props = vars(part)
-    names = [name for name in props if name in part._prop_names or name.startswith(("aria-", "data-"))]
+    # Dash keeps them in an order of chance
+    names = sorted(name for name in props if name in part._prop_names or name.startswith(("aria-", "data-")))
     attributes = "".join(
         f' {NAMES.get(name, name).lower()}="{escape(str(props[name]))}"'
         for name in names
