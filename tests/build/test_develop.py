@@ -80,12 +80,12 @@ def test_a_new_row_of_the_catalogue_counts_at_once(tree):
 @pytest.mark.parametrize(
     ("path", "old", "new", "problem"),
     [
-        (FLOWS, "ref('fct_payments')", "ref('fct_paymentz')", "cash_flows.sql:18: cash_flows reads 'fct_paymentz', which is no model or seed; did you mean 'fct_payments'?"),
-        (FLOWS, "    failure_code,\n    created_at", "    failure_kode,\n    created_at", 'cash_flows.sql:9: column "failure_kode" does not exist'),
-        (FLOWS, "{{ ref('fct_refunds') }}", "{{ reff('fct_refunds') }}", "cash_flows.sql:35: 'reff' is undefined"),
+        (FLOWS, "ref('fct_payments')", "ref('fct_paymentz')", "cash_flows.sql:20: cash_flows reads 'fct_paymentz', which is no model or seed; did you mean 'fct_payments'?"),
+        (FLOWS, "    failure_code,\n    created_at", "    failure_kode,\n    created_at", 'cash_flows.sql:10: column "failure_kode" does not exist'),
+        (FLOWS, "{{ ref('fct_refunds') }}", "{{ reff('fct_refunds') }}", "cash_flows.sql:39: 'reff' is undefined"),
         (FLOWS, "union all\n", "union all\n\nselect 1 +\n", "cash_flows.sql:"),
-        (FLOWS, "then amount_reporting else", "then amount_reporting / (amount_reporting - amount_reporting) else", "cash_flows.sql:14: division by zero (what may be 0: `/ nullif(..., 0)`)"),
-        ("models/core/payments/metrics_payments.sql", "['refunded', 'charged']", "['refundedd', 'charged']", 'metrics_payments.sql:59: column "refundedd" does not exist'),
+        (FLOWS, "then amount_reporting else", "then amount_reporting / (amount_reporting - amount_reporting) else", "cash_flows.sql:15: division by zero (what may be 0: `/ nullif(..., 0)`)"),
+        ("models/core/payments/metrics_payments.sql", "['refunded', 'charged']", "['refundedd', 'charged']", 'metrics_payments.sql:61: column "refundedd" does not exist'),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_file_and_line(tree, capsys, path, old, new, problem):

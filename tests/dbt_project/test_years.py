@@ -8,7 +8,7 @@ from tests.support import select, utc
 SUMMED = (
     "new_mrr", "expansion_mrr", "contraction_mrr", "churned_mrr", "reactivation_mrr", "net_new_mrr", "cash_collected", "cac", "new_registrations",
     "new_creators", "signup_to_paid_conversion_rate", "creator_satisfaction", "nps", "nps_mean_score", "gmv", "marketplace_net_revenue",
-    "on_time_delivery_rate", "marketing_spend", "quick_ratio",
+    "on_time_delivery_rate", "marketing_spend", "quick_ratio", "cash_collected_constant_currency",
 )  # fmt: skip
 LAST = (
     "mrr", "arr", "paying_accounts", "arpu", "revenue_per_creator", "registered_accounts", "ltv", "international_revenue_share", "active_markets",
@@ -25,7 +25,9 @@ BY_ACCOUNT = {
         "sum(opening.mrr_at_start_exact)",
     ),
 }
-OF_OTHERS = ("ltv_cac_ratio", "burn_multiple", "market_share", "targets_met_rate")
+OF_OTHERS = (
+    "ltv_cac_ratio", "burn_multiple", "market_share", "targets_met_rate", "cash_growth_rate", "cash_growth_rate_constant_currency",
+)  # fmt: skip
 
 
 def test_every_metric_of_years_is_looked_at(built):
@@ -120,15 +122,27 @@ def test_what_is_made_of_other_metrics_is_made_of_their_years(built):
         "select period_start, application, jsonb_object_agg(metric_id, to_jsonb(value)) as value from metric_values "
         "where grain = 'year' and segment = '' group by 1, 2",
     )
-    compared = 0
-    for value in (row["value"] for row in rows):
+    compared, cash_of = (
+        0,
+        {(row["application"], row["period_start"].year): row["value"].get("cash_collected") for row in rows},
+    )
+    for row in rows:
+        value, before = row["value"], cash_of.get((row["application"], row["period_start"].year - 1))
+        for growth, cash in (
+            ("cash_growth_rate", "cash_collected"),
+            ("cash_growth_rate_constant_currency", "cash_collected_constant_currency"),
+        ):
+            if value.get(growth) is not None:
+                # cash is published in cents
+                assert value[growth] == pytest.approx(100 * (value[cash] - before) / before, rel=1e-3)
+                compared += 1
         if value.get("ltv_cac_ratio") is not None:
             assert value["ltv_cac_ratio"] == pytest.approx(value["ltv"] / value["cac"])
             compared += 1
         if value.get("burn_multiple") is not None:
             assert value["burn_multiple"] == pytest.approx((value["marketing_spend"] - value["cash_collected"]) / (12 * value["net_new_mrr"]), abs=0.01)  # fmt: skip
             compared += 1
-    assert compared > 3
+    assert compared > 7
 
 
 def test_years_are_few(built):
