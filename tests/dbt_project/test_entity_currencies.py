@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from northstar.audit.suites import read_suites
 from northstar.base.settings import LegalEntity, Rules
 from northstar.runs.preview.preview import preview
 from northstar.runs.verify import verify
@@ -167,6 +168,16 @@ def test_an_entity_that_a_row_names_goes_before_that_of_its_country(story):
         ("charges_name_an_entity_where_their_accounts_do", "gb is a customer of us, and its charge names nobody"),
         ("legal_entities_of_charges_are_known", "legal_entities in northstar.yml has no nobody"),
     ]
+    # the accounts' check is the same; here all accounts name what the settings have
+    (check,) = (
+        c
+        for suite in read_suites(settings.root, "staging")
+        for c in suite.checks
+        if c.name == "legal_entities_of_accounts_are_known"
+    )
+    slip = "(values ('ann', 'us'), ('bob', 'su'), ('eve', null)) as batch (account_id, legal_entity)"
+    (found,) = query_as(settings, "transformer", check.rows.replace("$batch", slip).replace("$in_scope", "true"))
+    assert found["account_id"] == "bob" and found["message"] == "legal_entities in northstar.yml has no su"
     facts = select(settings, "select account_id, legal_entity from fct_payments where legal_entity is not null union all "
                              "select account_id, legal_entity from dim_accounts where legal_entity is not null order by 2, 1")  # fmt: skip
     assert [tuple(r.values()) for r in facts] == [("gb", "nobody"), ("gb", "us"), ("gb", "us")]
