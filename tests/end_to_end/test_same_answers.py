@@ -110,27 +110,35 @@ class Versions:
 
 
 class Midway:
-    """Publishes a version before so many-th statement of an answer; `first_rows` is put in the place of what readers read with."""
+    """Publishes a version before so many-th statement of an answer, by what is put in the place of what readers read with."""
 
     def __init__(self, versions: Versions, monkeypatch):
         self.versions, self.left, self.statements = versions, None, 0
-        read = marts_module.first_rows
 
-        def first_rows(*arguments):
-            self.statements += 1
-            if self.left is not None:
-                self.left -= 1
-                if self.left < 0:
-                    self.left = None
-                    versions.publish()
-            return read(*arguments)
+        def counted(read):
+            def read_rows(*arguments):
+                self.statements += 1
+                if self.left is not None:
+                    self.left -= 1
+                    if self.left < 0:
+                        self.left = None
+                        versions.publish()
+                return read(*arguments)
 
-        for module in (marts_module, reading_module):
-            monkeypatch.setattr(module, "first_rows", first_rows)
+            return read_rows
+
+        for module, name in (
+            (marts_module, "first_rows"),
+            (reading_module, "first_rows"),
+            (reading_module, "planned_rows"),
+        ):
+            monkeypatch.setattr(module, name, counted(getattr(module, name)))
 
     def ask(self, step: int, ask) -> dict | None:
         """What an answer says during which a version was published; None where it had not so many statements."""
-        self.left, before = step, max(self.versions.truths)
+        # an answer that the API has kept has no statements
+        before = self.versions.publish()
+        self.left = step
         found = ask()
         has_published, self.left = self.left is None, None
         assert found, "no answer"

@@ -5,6 +5,7 @@ cheap to update: new rows are added, removed rows subtracted. `northstar verify`
 """
 
 import subprocess
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NotRequired, TypedDict
 
@@ -19,6 +20,8 @@ from northstar.warehouse.published.values import NEWEST_AS_OF, values_query
 from northstar.warehouse.rows import Connection, Row, Run, fetch_one
 
 MODULUS = 2**64
+# optional columns that the contract has got since rows were first certified: rows that have no value there keep their hashes
+ADDED_COLUMNS = {"accounts": ("legal_entity",), "charges": ("legal_entity",)}
 COLUMNS = {
     "published_version": ("bigint primary key", "the version to which the evidence belongs"),
     "run_id": ("bigint not null", "the run that made it"),
@@ -295,15 +298,20 @@ def _add_hashes(connection: Connection, query: sql.Composable, content: Content,
 
 def _content_hash(name: str) -> sql.Composable:
     """The hash of a landed row's content: what the source said, not when and how it landed."""
-    entity = entities()[name]
-    columns = {c.name: c.postgres_type for c in entity.stored_columns.values()} | {"_extra": "json"}
+    entity, added = entities()[name], ADDED_COLUMNS.get(name, ())
+    columns = {c.name: c.postgres_type for c in entity.stored_columns.values() if c.name not in added} | {
+        "_extra": "json"
+    }
     if name == "subscriptions":
         columns["_is_overlapping"] = "boolean"
-    return _row_hash(columns)
+    return _row_hash(columns, added)
 
 
-def _row_hash(columns: dict[str, str]) -> sql.Composable:
-    """The hash of a row, as SQL. Equal values are made equal texts: numbers without trailing zeros, JSON with ordered keys."""
+def _row_hash(columns: dict[str, str], added: Sequence[str] = ()) -> sql.Composable:
+    """The hash of a row, as SQL. Equal values are made equal texts: numbers without trailing zeros, JSON with ordered keys.
+
+    added: columns of text that count only where they have a value.
+    """
     parts = []
     for name, kind in columns.items():
         form = "r.{}"
@@ -312,7 +320,13 @@ def _row_hash(columns: dict[str, str]) -> sql.Composable:
         elif kind == "json":
             form = "r.{}::jsonb"
         parts.append(sql.SQL(form).format(sql.Identifier(name)))
-    return sql.SQL("('x' || left(md5(row({})::text), 16))::bit(64)::bigint").format(sql.SQL(", ").join(parts))
+    named = [
+        sql.SQL(" || coalesce(' ' || {} || ' ' || r.{}, '')").format(sql.Literal(name), sql.Identifier(name))
+        for name in added
+    ]
+    return sql.SQL("('x' || left(md5(row({})::text{}), 16))::bit(64)::bigint").format(
+        sql.SQL(", ").join(parts), sql.SQL("").join(named)
+    )
 
 
 def in_place_changes(connection: Connection, version: int) -> list[str]:

@@ -116,7 +116,7 @@ class Reading(Marts):
     def find_newest(self, known: Published | None) -> Published | None:
         """The version that is the newest in this transaction; `known` if that is it, which costs one short statement."""
         if known is not None:
-            row = self.connection.execute(NEWEST, prepare=True).fetchall()[0]
+            row = planned_rows(self.connection, NEWEST, {}, True)[0]
             if (row["published_version"], row["published_at"]) == (known.version, known.published_at):
                 return known
         return self._newest()
@@ -127,13 +127,18 @@ class Reading(Marts):
         A condition that a parameter may switch off keeps the server from that: leave it out of the text instead.
         """
         # the plan of another version's tables would be made anew each time, in turn with this one's
-        return self.connection.execute(text, parameters, prepare=self.is_newest).fetchall()
+        return planned_rows(self.connection, text, parameters, self.is_newest)
 
     def _rows(self, text: str, parameters: dict[str, object]) -> list[Row]:
         rows = first_rows(self.connection, text, parameters, ROWS + 1)
         if len(rows) > ROWS:
             raise Refused("too_much", f"the answer has more than {ROWS:,} rows: ask for less at a time")
         return rows
+
+
+def planned_rows(connection: Connection, text: str, parameters: dict[str, object], is_kept: bool) -> list[Row]:
+    """The rows of a statement. is_kept: the server keeps its plan from the first time on."""
+    return connection.execute(text, parameters, prepare=is_kept).fetchall()
 
 
 def require_scope(scopes: Collection[Scope], scope: Scope) -> None:
