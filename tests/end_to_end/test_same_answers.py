@@ -104,9 +104,11 @@ class Versions:
         self._turn = cycle((1, 2))
 
     def publish(self) -> int:
-        version, restored = rollback(self.settings, next(self._turn))
-        self.truths[version] = self.truths[restored]
-        return version
+        # said before it is published: others read it before this thread goes on
+        restored, expected = next(self._turn), max(self.truths) + 1
+        self.truths[expected] = self.truths[restored]
+        assert rollback(self.settings, restored) == (expected, restored)
+        return expected
 
 
 class Midway:
