@@ -164,8 +164,8 @@ class Desk:
         self._idle: list[Connection] = []
         self._newest: tuple[Published | None, float] = (None, 0.0)
         self._known: LRUCache[tuple[object, ...], Known] = LRUCache(KEPT)
-        self._looking = threading.Lock()
-        self._looks: Connection | None = None
+        self._look_lock = threading.Lock()
+        self._look_connection: Connection | None = None
 
     def of_role(self, role: str | None) -> "Desk":
         """The desk at which a role reads. It has its own connections and memory, and all desks of a home take turns.
@@ -255,16 +255,16 @@ class Desk:
             known, read_at = self._newest
         if known is None or time.monotonic() - read_at >= FRESH_SECONDS:
             return None
-        with self._looking:
+        with self._look_lock:
             try:
-                if self._looks is None:
-                    self._looks = db.connect(self.settings, db.reader_role(self.role), autocommit=True)
-                row = self._looks.execute(NEWEST, prepare=True).fetchone()
+                if self._look_connection is None:
+                    self._look_connection = db.connect(self.settings, db.reader_role(self.role), autocommit=True)
+                row = self._look_connection.execute(NEWEST, prepare=True).fetchone()
             except psycopg.OperationalError:
                 # the server was started anew, or does not answer: a reading connects again, or says so
-                if self._looks is not None:
-                    self._looks.close()
-                self._looks = None
+                if self._look_connection is not None:
+                    self._look_connection.close()
+                self._look_connection = None
                 return None
         is_same = row is not None and (row["published_version"], row["published_at"]) == (
             known.version,
@@ -290,9 +290,9 @@ class Desk:
             desk.close()
         with self._lock:
             connections, self._idle = self._idle, []
-        with self._looking:
-            if self._looks is not None:
-                connections.append(self._looks)
-            self._looks = None
+        with self._look_lock:
+            if self._look_connection is not None:
+                connections.append(self._look_connection)
+            self._look_connection = None
         for connection in connections:
             connection.close()

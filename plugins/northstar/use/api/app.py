@@ -155,17 +155,17 @@ class Front:
             )
 
         if is_timeless and (shown := desk.still_newest()) is not None and version in (None, shown.version):
-            known = self._known(request, question, shown, form, tag_of(shown, True))
-            if known is not None:
-                return known
+            made = self._made_before(request, question, shown, form, tag_of(shown, True))
+            if made is not None:
+                return made
         with desk.reading(caller.scopes, version, is_apart) as reading:
             shown = reading.shown
             try:
                 if is_timeless:
                     tag = tag_of(shown, reading.is_newest)
-                    known = self._known(request, question, shown, form, tag)
-                    if known is not None:
-                        return known
+                    made = self._made_before(request, question, shown, form, tag)
+                    if made is not None:
+                        return made
                 content = render(make(reading), form)
             except Refused as exc:
                 return problem(
@@ -186,7 +186,7 @@ class Front:
                     self._kept[tag] = content
         return _response(content, shown, form, tag)
 
-    def _known(
+    def _made_before(
         self, request: Request, question: q.Question, shown: Published, form: Format, tag: str
     ) -> Response | None:
         """304 where the caller has the answer, or the one that is kept; None where there is none."""
