@@ -26,7 +26,7 @@ from northstar.use.api.links import sign
 from northstar.use.api.questions import Question
 from northstar.use.explain.recorded import record_queries
 from northstar.use.marts import Marts
-from northstar.use.pages import door
+from northstar.use.pages import door, serve
 from northstar.use.pages.contents import pages_of
 from northstar.use.pages.customers import add_customers
 from northstar.use.pages.downloads import add_downloads
@@ -575,6 +575,6 @@ def test_the_api_and_the_tools_answer_as_the_role_of_the_token(limited):
             *(t.split("_", 2)[2] for t in tokens.values()),
             password,
             "signature",
-            door.key(limited),
+            serve.key(limited),
         ]
     )

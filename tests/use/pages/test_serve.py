@@ -223,7 +223,7 @@ def test_with_a_certificate_the_pages_speak_tls(tmp_path, warehouse, monkeypatch
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(door.home_mark(warehouse).encode())
+            self.wfile.write(serve.home_mark(warehouse).encode())
 
         def log_message(self, *_):
             pass

@@ -14,7 +14,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+
+# scipy.special is imported when it is used: alerts are evaluated far more often than a version is judged
+import scipy
 
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -240,7 +242,7 @@ def _spread(sizes: Numbers, count: Numbers) -> Numbers:
 
 def _chance(size: Numbers, sizes: Numbers, count: Numbers) -> Numbers:
     """How likely an error of this size is, by those of the past: by Student's t of their spread or by their tail, whichever says likelier."""
-    by_spread = 2 * special.stdtr(count - 1, -size / _spread(sizes, count))
+    by_spread = 2 * scipy.special.stdtr(count - 1, -size / _spread(sizes, count))
     begin, beyond, large = _tail(sizes, count)
     by_tail = np.where(size <= begin, 1.0, np.where(beyond > 0, large / count * np.exp(-(size - begin) / beyond), 0.0))
     chance: Numbers = np.where(
@@ -251,7 +253,7 @@ def _chance(size: Numbers, sizes: Numbers, count: Numbers) -> Numbers:
 
 def _limit(sizes: Numbers, count: Numbers, chance: float) -> Numbers:
     """By row: the size of an error that is as rare as `chance`."""
-    by_spread = -_spread(sizes, count) * special.stdtrit(count - 1, chance / 2)
+    by_spread = -_spread(sizes, count) * scipy.special.stdtrit(count - 1, chance / 2)
     begin, beyond, large = _tail(sizes, count)
     limit: Numbers = np.maximum(by_spread, begin + beyond * np.log(np.maximum(1.0, large / count / chance)))
     return limit
@@ -261,7 +263,8 @@ def _chance_of_count(value: Numbers, expected: Numbers) -> Numbers:
     """How likely chance alone makes a count at least as far from what was expected (Poisson)."""
     rate = expected + 0.5
     chance: Numbers = 2 * np.minimum(
-        special.pdtr(np.floor(value), rate), np.where(value >= 1, special.pdtrc(np.ceil(value) - 1, rate), 1.0)
+        scipy.special.pdtr(np.floor(value), rate),
+        np.where(value >= 1, scipy.special.pdtrc(np.ceil(value) - 1, rate), 1.0),
     )
     return chance
 
@@ -274,7 +277,9 @@ def _chance_of_share(value: Numbers, base: Numbers, expected: Numbers, base_befo
     of = np.floor(base)
     rate = np.clip((expected / 100 * base_before + 0.5) / (base_before + 1), 1e-9, 1 - 1e-9)
     hits = np.clip(np.round(value / 100 * of), 0, of)
-    chance = 2 * np.minimum(special.bdtr(hits, of, rate), np.where(hits >= 1, special.bdtrc(hits - 1, of, rate), 1.0))
+    chance = 2 * np.minimum(
+        scipy.special.bdtr(hits, of, rate), np.where(hits >= 1, scipy.special.bdtrc(hits - 1, of, rate), 1.0)
+    )
     return np.where((of >= 1) & (value >= 0) & (value <= 100), chance, 0.0)
 
 

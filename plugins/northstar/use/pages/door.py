@@ -5,7 +5,6 @@ looks just like its own browser. The size of requests, the number of guesses and
 """
 
 import base64
-import hashlib
 import hmac
 import logging
 import traceback
@@ -18,15 +17,14 @@ from werkzeug.exceptions import HTTPException
 
 from northstar.base.allowance import Allowance
 from northstar.base.settings import Settings
+from northstar.use.pages.serve import HEALTH, KEY, home_mark, key
 from northstar.use.pages.sign_on import PATHS, add_sign_on, ask_to_sign_on, person_of_session
 from northstar.use.people import OF_PASSWORD, NoRole, Person, person_of_proxy
 from northstar.use.reads import note_read
 
 USER = "reader"
-HEALTH = "/health"
 # a link in a message ends its subscription without a password
 UNSUBSCRIBE = "/unsubscribe/"
-KEY = "key"
 CALLBACK = "/_dash-update-component"
 # what says nothing of the company
 FILES = ("/assets/", "/_dash-component-suites/", "/_favicon", "/_dash-layout", "/_dash-dependencies", "/_reload-hash")
@@ -54,11 +52,6 @@ def credentials(settings: Settings) -> dict[str, str]:
     """The header that a browser sends once its reader has given the password."""
     pair = f"{USER}:{settings.secret('pages_password')}"
     return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-
-
-def key(settings: Settings) -> str:
-    """The key that links to the pages and the cookie have instead of the password: 64 hex digits, which change with the password."""
-    return hmac.new(settings.secret("pages_password").encode(), b"northstar pages", hashlib.sha256).hexdigest()
 
 
 def require_key(server: Flask, settings: Settings) -> None:
@@ -227,11 +220,6 @@ def add_headers(server: Flask, scripts: Callable[[], Sequence[str]]) -> None:
 def add_health(server: Flask, settings: Settings) -> None:
     """An address that says that this home's pages are there, and nothing else."""
     server.add_url_rule(HEALTH, "health", lambda: Response(home_mark(settings), 200, {"Content-Type": "text/plain"}))
-
-
-def home_mark(settings: Settings) -> str:
-    """The text by which the pages of a home answer at the health address."""
-    return f"northstar pages {hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"
 
 
 def _is_equal(value: str | None, expected: bytes) -> bool:

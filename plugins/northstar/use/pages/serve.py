@@ -1,5 +1,7 @@
-"""The address of the pages, and the gunicorn that serves them. Access is in door.py."""
+"""The address of the pages, the key that links to them have, and the gunicorn that serves them. Access is in door.py."""
 
+import hashlib
+import hmac
 import os
 import ssl
 import sys
@@ -10,10 +12,21 @@ from pathlib import Path
 from northstar.base.errors import NorthstarError
 from northstar.base.ports import remembered_port
 from northstar.base.settings import Settings
-from northstar.use.pages.door import HEALTH, KEY, home_mark, key
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WORKERS, THREADS = 2, 4
+HEALTH = "/health"
+KEY = "key"
+
+
+def key(settings: Settings) -> str:
+    """The key that links to the pages and the cookie have instead of the password: 64 hex digits, which change with the password."""
+    return hmac.new(settings.secret("pages_password").encode(), b"northstar pages", hashlib.sha256).hexdigest()
+
+
+def home_mark(settings: Settings) -> str:
+    """The text by which the pages of a home answer at the health address."""
+    return f"northstar pages {hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"
 
 
 def host() -> str:
