@@ -96,6 +96,19 @@ def resting(settings) -> dict[str, tuple]:
     return found
 
 
+def statuses(settings) -> dict[str, str]:
+    """{model: what the last run did with it: success or unchanged}."""
+    query = "select name, status from audit.model_runs where run_id = (select max(run_id) from audit.model_runs)"
+    return {row["name"]: row["status"] for row in query_as(settings, "transformer", query)}
+
+
+def assert_built_at_once(settings, source, as_of) -> None:
+    """Check that a full build of the same rows at the same time leaves all marts as the last run published them."""
+    run(settings, source, as_of)
+    grown, whole = select(settings, "select outputs from certificates order by published_version desc limit 2")[::-1]
+    assert [mart for mart, output in whole["outputs"].items() if grown["outputs"][mart] != output] == []
+
+
 def test_a_model_that_does_not_depend_on_time_is_left_until_what_it_reads_changes(warehouse, tmp_path):
     # in the midst of every period, so that each is still open
     end = utc("2026-02-18T14:00:00")
@@ -103,6 +116,7 @@ def test_a_model_that_does_not_depend_on_time_is_left_until_what_it_reads_change
         tmp_path / "company", seed=11, months=2, accounts=50, applications=("web", "coaching"), end=end, monitored_days=7
     )  # fmt: skip
     late = {name: [tables[name].pop() for _ in range(20)] for name in ("api_requests", "charges")}
+    again = [tables["charges"].pop() for _ in range(5)]
     # history begins earlier with it
     late["charges"][0] |= {"created_at": "2025-06-03T10:00:00Z"}
     empty(warehouse)
@@ -111,14 +125,7 @@ def test_a_model_that_does_not_depend_on_time_is_left_until_what_it_reads_change
     whole = resting(warehouse)
     write_rows(source, late, "late")
     run(warehouse, source, end + timedelta(hours=1), "hourly")
-    built = {
-        row["name"]: row["status"]
-        for row in query_as(
-            warehouse,
-            "transformer",
-            "select name, status from audit.model_runs where run_id = (select max(run_id) from audit.model_runs)",
-        )
-    }
+    built = statuses(warehouse)
     assert {built[name] for name in ("request_hours", "metrics_signals", "fct_payments", "cohort_cash", "periods")} == {
         "success"
     }
@@ -126,6 +133,27 @@ def test_a_model_that_does_not_depend_on_time_is_left_until_what_it_reads_change
     assert {"event_hours", "fct_sessions", "active_by_period", "account_mrr", "spend_days", "metrics_ai"} <= left
     hourly = resting(warehouse)
     assert {name for name in whole if hourly[name] != whole[name]}.isdisjoint(left)
+    # once more in the same hour, in which nothing is open, lasting or due that was not before
+    write_rows(source, {"charges": again}, "again")
+    run(warehouse, source, end + timedelta(hours=1), "hourly")
+    built = statuses(warehouse)
+    assert {
+        built[name] for name in ("fct_payments", "metrics_payments", "customers", "alerts", "changed_hours", "periods")
+    } == {"success"}
+    assert {
+        built[name] for name in ("fct_tickets", "metrics_support", "mrr_by_account", "funnel_stages", "sprints")
+    } == {"unchanged"}
+    assert_built_at_once(warehouse, source, end + timedelta(hours=1))
+    # a calendar that begins earlier has periods that all models may know
+    write_rows(
+        source,
+        {"charges": [{**again[0], "charge_id": "first", "currency": "USD", "created_at": "2025-04-03T10:00:00Z"}]},
+        "first",
+    )
+    run(warehouse, source, end + timedelta(hours=1), "hourly")
+    assert set(statuses(warehouse).values()) == {"success"}
+    assert_built_at_once(warehouse, source, end + timedelta(hours=1))
+    hourly = resting(warehouse)
     # as one full build of the same rows has it, six weeks later
     run(warehouse, source, end + timedelta(days=42))
     later = resting(warehouse)

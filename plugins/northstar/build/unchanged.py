@@ -2,9 +2,11 @@
 
 A model with `time_dependent=false` has the same rows at any `as_of` as long as nothing new is landed and no landed row comes into existence
 (tests/dbt_project/test_incremental.py builds them six weeks later and compares). Of these, the models that read no changed entity, directly or
-through other models, need not be built.
+through other models, need not be built. Where `as_of` is that of the last publication (a second run in the same hour), this holds for the other
+models too, as long as the calendar begins where it began.
 """
 
+from datetime import datetime
 from functools import cache
 
 from psycopg import sql
@@ -20,14 +22,14 @@ from northstar.warehouse.rows import Run, fetch_one
 def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[str, Node]:
     """{unique_id: node} of the models that the open run need not build, and of their tests; {} in a full run.
 
-    run: its row of audit.runs. manifest: dbt's manifest of the code that built the existing tables. It is {} also for a backfill, and for a run
-    whose `as_of` is not after that of the last publication, such as an erasure: they build everything that they were started for.
+    run: its row of audit.runs. manifest: dbt's manifest of the code that built the existing tables. It is {} also for a backfill and an erasure:
+    they build everything that they were started for.
     """
     if run["is_full"]:
         return {}
     with db.connect(settings, "transformer") as connection:
         context = fetch_one(connection.execute("select * from core.run_context where run_id = %s", [run["run_id"]]))
-        if context["restate_from"] is not None or context["as_of"] <= context["previous_as_of"]:
+        if context["restate_from"] is not None or run["trigger"].startswith("erasure "):
             return {}
         query = " union all ".join(
             _CHANGED_ENTITY.format(entity=e.name, times=_time_conditions(e)) for e in entities().values()
@@ -36,7 +38,26 @@ def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[st
         days = settings.rules.count_past_due
         if isinstance(days, int) and connection.execute(_PAST_DUE_TOO_LONG, context | {"days": days}).fetchone():
             changed.add("subscriptions")
-    return _unaffected_nodes(manifest, {f"source.northstar.staging.{name}" for name in changed})
+    return _unaffected_nodes(
+        manifest, {f"source.northstar.staging.{name}" for name in changed}, context["as_of"] > context["previous_as_of"]
+    )
+
+
+def follow_calendar(nodes: dict[str, Node]) -> bool:
+    """Whether there are models among unchanged nodes that would have other rows if the calendar began at another time."""
+    return any(
+        node["resource_type"] == "model" and node["config"].get("time_dependent") is not False
+        for node in nodes.values()
+    )
+
+
+def calendar_begins(settings: Settings) -> datetime | None:
+    """When the first period of the built calendar begins: the earliest landed row decides it, so a run may change it. None where it is empty."""
+    with db.connect(settings, "transformer") as connection:
+        begins: datetime | None = fetch_one(connection.execute("select min(period_start) as begins from core.periods"))[
+            "begins"
+        ]
+    return begins
 
 
 def not_rebuilt_nodes(manifest: Manifest, models: list[str]) -> dict[str, Node]:
@@ -102,7 +123,7 @@ def _time_conditions(entity: Entity) -> str:
     )
 
 
-def _unaffected_nodes(manifest: Manifest, changed: set[str]) -> dict[str, Node]:
+def _unaffected_nodes(manifest: Manifest, changed: set[str], has_time_passed: bool) -> dict[str, Node]:
     nodes = manifest["nodes"]
 
     @cache
@@ -114,12 +135,17 @@ def _unaffected_nodes(manifest: Manifest, changed: set[str]) -> dict[str, Node]:
             return False
         return any(map(is_affected, nodes[unique_id]["depends_on"].get("nodes", [])))
 
+    def is_of_this_run(node: Node) -> bool:
+        """Whether a model is about the run itself, or is the calendar, which every entity may change."""
+        return bool(node["config"].get("is_about_run") or node["config"].get("is_calendar"))
+
     models = {
         unique_id: node
         for unique_id, node in nodes.items()
         if node["resource_type"] == "model"
-        and node["config"].get("time_dependent") is False
+        and node["config"].get("materialized") != "view"
         and not is_affected(unique_id)
+        and (node["config"].get("time_dependent") is False or not (has_time_passed or is_of_this_run(node)))
     }
     tests = {
         unique_id: node

@@ -1,5 +1,6 @@
 -- Grain: entity, kind, changed_hour. Rows that landed since the last publication and belong to a time before it: late rows, corrected rows, and rows
 -- that lost a person's name in an erasure. The reasons of restatements come from here.
+{{ config(is_about_run=true) }}
 {% set context = run_context() %}
 with replaced as (
     -- a row that no publication has read was not published, so nothing about it was corrected
