@@ -15,7 +15,8 @@ Every large model is `incremental`:
    The traces are kept until a version is published, so that a failed run loses nothing.
 
 A model that says `time_dependent=false` has the same rows at any as_of as long as what it reads stands: an hourly run leaves it where
-none of its entities changed (northstar.build.unchanged).
+none of its entities changed (northstar.build.unchanged). In a second run at the same as_of this holds for all models but those that say
+`is_about_run=true`.
 
 A small model with a `unique_key` may be a `table`: it is computed whole, and 3. holds for it as well.
 A full run (`--full-refresh`) takes none of these paths; a test shows that both end in the same rows.

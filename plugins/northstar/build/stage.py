@@ -15,13 +15,7 @@ from northstar.build.own_seeds import unknown_names
 from northstar.build.results import read_definitions, record_build
 from northstar.build.spot_check import check_drawn
 from northstar.build.structure import check_files, check_metrics, check_removals, raise_for
-from northstar.build.unchanged import (
-    calendar_begins,
-    create_empty_logs,
-    follow_calendar,
-    not_rebuilt_nodes,
-    unchanged_nodes,
-)
+from northstar.build.unchanged import create_empty_logs, not_rebuilt_nodes, unchanged_nodes
 from northstar.build.wide import hand_over, handed_over
 from northstar.warehouse import db
 from northstar.warehouse.rows import Run
@@ -62,13 +56,7 @@ def build(
             uncollected(),
             reuse_connections(run_id, settings.rules.reporting_time_zone),
         ):
-            is_checked = not run["is_full"] and follow_calendar(unchanged)
-            began = calendar_begins(settings) if is_checked else None
             run_dbt(settings, command, run["code_version"], callback, unchanged)
-            if is_checked and calendar_begins(settings) != began:
-                # models that do not change otherwise have rows for the periods that the calendar got or lost
-                unchanged = {}
-                run_dbt(settings, command, run["code_version"], callback)
         share_manifest(settings, run["code_version"])
         if run["is_full"]:
             with db.connect(settings, "transformer") as connection:

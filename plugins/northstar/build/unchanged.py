@@ -6,17 +6,17 @@ through other models, need not be built. Where `as_of` is that of the last publi
 models too, as long as the calendar begins where it began.
 """
 
-from datetime import datetime
 from functools import cache
 
 from psycopg import sql
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.build.dbt_connections import count_days_in
 from northstar.build.manifest import Manifest, Node
 from northstar.contract import Entity, entities
 from northstar.warehouse import db
-from northstar.warehouse.rows import Run, fetch_one
+from northstar.warehouse.rows import Connection, Row, Run, fetch_one
 
 
 def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[str, Node]:
@@ -31,33 +31,33 @@ def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[st
         context = fetch_one(connection.execute("select * from core.run_context where run_id = %s", [run["run_id"]]))
         if context["restate_from"] is not None or run["trigger"].startswith("erasure "):
             return {}
-        query = " union all ".join(
-            _CHANGED_ENTITY.format(entity=e.name, times=_time_conditions(e)) for e in entities().values()
-        )
-        changed = {row["entity"] for row in connection.execute(query, context)}
+        changed = _found_entities(connection, _CHANGED_ENTITY, context)
         days = settings.rules.count_past_due
         if isinstance(days, int) and connection.execute(_PAST_DUE_TOO_LONG, context | {"days": days}).fetchone():
             changed.add("subscriptions")
-    return _unaffected_nodes(
-        manifest, {f"source.northstar.staging.{name}" for name in changed}, context["as_of"] > context["previous_as_of"]
+        has_time_passed = context["as_of"] > context["previous_as_of"] or _may_move_calendar(
+            settings, connection, context
+        )
+    return _unaffected_nodes(manifest, {f"source.northstar.staging.{name}" for name in changed}, has_time_passed)
+
+
+def _found_entities(connection: Connection, condition: str, values: Row) -> set[str]:
+    """The entities for which a condition of SQL holds, made from its texts {entity}, {own_time} and {times}."""
+    query = " union all ".join(
+        f"select '{e.name}' as entity where {condition.format(entity=e.name, own_time=e.own_time, times=_time_conditions(e))}"
+        for e in entities().values()
     )
+    return {row["entity"] for row in connection.execute(query, values)}
 
 
-def follow_calendar(nodes: dict[str, Node]) -> bool:
-    """Whether there are models among unchanged nodes that would have other rows if the calendar began at another time."""
-    return any(
-        node["resource_type"] == "model" and node["config"].get("time_dependent") is not False
-        for node in nodes.values()
-    )
-
-
-def calendar_begins(settings: Settings) -> datetime | None:
-    """When the first period of the built calendar begins: the earliest landed row decides it, so a run may change it. None where it is empty."""
-    with db.connect(settings, "transformer") as connection:
-        begins: datetime | None = fetch_one(connection.execute("select min(period_start) as begins from core.periods"))[
-            "begins"
-        ]
-    return begins
+def _may_move_calendar(settings: Settings, connection: Connection, context: Row) -> bool:
+    """Whether a row that landed or was replaced since the last publication may decide when the calendar begins."""
+    for statement in count_days_in(settings.rules.reporting_time_zone):
+        connection.execute(statement)
+    begins = fetch_one(connection.execute("select min(period_start) as begins from core.periods where grain = 'hour'"))[
+        "begins"
+    ]
+    return begins is None or bool(_found_entities(connection, _EARLIEST_ROW, context | {"begins": begins}))
 
 
 def not_rebuilt_nodes(manifest: Manifest, models: list[str]) -> dict[str, Node]:
@@ -105,8 +105,15 @@ def _key(node: Node) -> list[str]:
 # SQL: whether changed_rows (dbt_project/macros/incremental/incremental.sql) would find rows of an entity: landed since the last publication,
 # replaced since, or come into existence since
 _CHANGED_ENTITY = (
-    "select '{entity}' as entity where exists (select 1 from staging.{entity} where _batch_id > %(since_batch_id)s) "
+    "exists (select 1 from staging.{entity} where _batch_id > %(since_batch_id)s) "
     "or exists (select 1 from staging._replaced where entity = '{entity}' and batch_id > %(since_batch_id)s) {times}"
+)
+
+# SQL: whether an entity has a new row from before the calendar, or had one in its first hour that was replaced
+_EARLIEST_ROW = (
+    "exists (select 1 from staging.{entity} where _batch_id > %(since_batch_id)s and {own_time} < %(begins)s) "
+    "or exists (select 1 from staging._replaced where entity = '{entity}' and batch_id > %(since_batch_id)s "
+    "and (row ->> '{own_time}')::timestamptz < %(begins)s + interval '1 hour')"
 )
 
 # SQL: whether a subscription stops counting, without a row that says so, because it has been past due for as many days as the setting says
@@ -136,7 +143,7 @@ def _unaffected_nodes(manifest: Manifest, changed: set[str], has_time_passed: bo
         return any(map(is_affected, nodes[unique_id]["depends_on"].get("nodes", [])))
 
     def is_of_this_run(node: Node) -> bool:
-        """Whether a model is about the run itself, or is the calendar, which every entity may change."""
+        """Whether a model is about the run itself, or is the calendar, which any entity may change."""
         return bool(node["config"].get("is_about_run") or node["config"].get("is_calendar"))
 
     models = {
