@@ -38,8 +38,11 @@ run: setup  ## start Postgres, Airflow and the pages, run the nightly job if one
 stop:  ## stop what `make run` started
 	@if [ -x $(VENV)/bin/northstar ]; then $(VENV)/bin/northstar stop; else echo "nothing was set up"; fi
 
-test: setup  ## all the tests, on two processes with a warehouse each
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# one more than there are cores: a test often waits, for a browser, a scheduler or a process that it killed
+TEST_PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
+test: setup  ## all the tests, on processes with a warehouse each, one more than there are cores
+	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-fast: setup  ## those that need no warehouse, in less than 30 s
 	$(VENV)/bin/python -m pytest --fast -n 2 -p no:dash
