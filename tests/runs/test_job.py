@@ -249,7 +249,7 @@ def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_fo
 
     monkeypatch.setattr(adapter.psycopg2, "connect", lambda *a, **k: opened.append(1) or connect(*a, **k))
     monkeypatch.setattr(dbt_connections, "reset", reset)
-    run(settings, source, AS_OF, "hourly")
+    run(settings, source, AS_OF)
     # one for each of dbt's four threads, and what it asks before and after
     assert 4 <= len(opened) <= 12
     # every node gave its own back, with no temporary table in it

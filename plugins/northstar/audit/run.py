@@ -21,6 +21,7 @@ from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.warehouse import db, turn_lock
+from northstar.warehouse.reuse import reuse_sessions
 from northstar.warehouse.rows import fetch_one
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class CheckResult(TypedDict):
     seconds: float
 
 
+@reuse_sessions()
 def run_audit(
     settings: Settings, run_id: int, boundaries: tuple[str, ...] = BOUNDARIES, progress: Progress = print
 ) -> Verdict:

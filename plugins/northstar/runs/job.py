@@ -19,6 +19,7 @@ from northstar.publish.stage import publish
 from northstar.runs.lifecycle import close_afterwards, open_run
 from northstar.runs.maintenance import maintain_after_run
 from northstar.warehouse import db
+from northstar.warehouse.reuse import reuse_sessions
 from northstar.warehouse.setup import bootstrap
 from northstar.warehouse.stages import run_stage
 
@@ -26,6 +27,7 @@ from northstar.warehouse.stages import run_stage
 Stage = Callable[[Settings, int, Progress], Any]
 
 
+@reuse_sessions()
 def run(
     settings: Settings,
     mode: str,
@@ -84,6 +86,7 @@ def _running_auditor(settings: Settings, worker: Worker | None = None) -> Iterat
         new_auditor.stop()
 
 
+@reuse_sessions()
 def run_change(
     settings: Settings,
     trigger: str,

@@ -33,6 +33,7 @@ from northstar.base.third_parties import (
     resource_error,
 )
 from northstar.warehouse import embedded
+from northstar.warehouse.reuse import Reusable, take_idle
 from northstar.warehouse.rows import Connection, Row, fetch_one
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
@@ -366,11 +367,13 @@ def connect(
     address, options = uri(settings, role, database), session_options(settings, role)
     try:
 
-        def open_connection() -> Connection:
+        def open_connection() -> Reusable:
             # uri() starts an embedded server again that has stopped in the meantime
             return _open(address if settings.warehouse_url else uri(settings, role, database), role, options)
 
-        connection = retry_while_recovering(settings, open_connection, is_awaited)
+        place = (address, role, tuple(options.items()))
+        connection = take_idle(place) or retry_while_recovering(settings, open_connection, is_awaited)
+        connection.keep_as(place)
         if settings.warehouse_url and _is_pooled(address, connection):
             for name, value in options.items():
                 connection.execute("select set_config(%s, %s, false)", [name, value])
@@ -389,9 +392,9 @@ def connect(
         raise WarehouseUnreachable(role, reason, is_refused) from exc
 
 
-def _open(address: str, role: str, options: dict[str, str]) -> Connection:
-    def connect_with(startup_options: str | None) -> Connection:
-        return psycopg.connect(
+def _open(address: str, role: str, options: dict[str, str]) -> Reusable:
+    def connect_with(startup_options: str | None) -> Reusable:
+        return Reusable.connect(
             address, autocommit=True, row_factory=dict_row, application_name=f"northstar {role}", connect_timeout=10, options=startup_options
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from northstar.base.errors import NorthstarError, TurnLost
 from northstar.base.settings import Settings
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.embedded.priority import job_niceness, lowered_priority
+from northstar.warehouse.reuse import reuse_sessions
 from northstar.warehouse.rows import Run, as_shape
 
 
@@ -17,7 +18,7 @@ def run_stage(settings: Settings, run_id: int, stage: str) -> Iterator[Run]:
 
     Raises NorthstarError when another has the turn by now, or the run has ended.
     """
-    with turn_lock.hold_turn(settings, run_id) as connection:
+    with reuse_sessions(), turn_lock.hold_turn(settings, run_id) as connection:
         run = connection.execute(
             # keep a message of this stage: it may be from another of its tasks, or from an earlier try
             "update audit.runs set stage = %(stage)s, message = case when stage = %(stage)s then message end "
