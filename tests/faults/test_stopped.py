@@ -90,7 +90,8 @@ def charge(number: int) -> dict:
 
 def stopped_in(settings, stage: str, source) -> subprocess.Popen:
     """A process that was stopped in a stage of a run of its own."""
-    run_id = open_run(settings, "hourly", AS_OF, str(source), f"hourly_refresh {stage}")
+    # an hour later, since a second run in the same hour builds little
+    run_id = open_run(settings, "hourly", AS_OF + timedelta(hours=1), str(source), f"hourly_refresh {stage}")
     if stage == "publish":
         with db.connect(settings, "transformer") as connection:
             connection.execute(
