@@ -116,6 +116,7 @@ def run_dbt(
         for context in (
             hidden_command_line(),
             lean.without_nodes(left_out),
+            lean.without_sources_of_flags(),
             lean.without_copies_of_the_graph(),
             lean.macros_when_called(),
             lean.without_unread_events(READ_EVENTS if callback else ()),

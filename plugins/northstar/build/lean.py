@@ -38,18 +38,19 @@ def compile_classes_when_used() -> None:
 
 @contextmanager
 def without_checks() -> Iterator[None]:
-    """Spare dbt two things that it does before its first node, for a project that it has parsed.
-
-    It describes its classes as JSON schemas, to check with them a project that has passed; and it reads the sources of all that called it, to say
-    where a flag of its behaviour was declared.
-    """
-    from dbt_common.behavior_flags import BehaviorFlagRendered
+    """Spare dbt the description of its classes as JSON schemas, with which it would check a project that it has parsed, and so has passed."""
     from dbt_common.dataclass_schema import dbtClassMixin
 
-    with (
-        _replaced(dbtClassMixin, "validate", classmethod(lambda cls, data: None)),
-        _replaced(BehaviorFlagRendered, "_default_source", lambda flag: "dbt"),
-    ):
+    with _replaced(dbtClassMixin, "validate", classmethod(lambda cls, data: None)):
+        yield
+
+
+@contextmanager
+def without_sources_of_flags() -> Iterator[None]:
+    """Spare dbt reading the sources of all that called it, for each flag of its behaviour, to say where the flag was declared."""
+    from dbt_common.behavior_flags import BehaviorFlagRendered
+
+    with _replaced(BehaviorFlagRendered, "_default_source", lambda flag: "dbt"):
         yield
 
 
@@ -57,6 +58,7 @@ def without_checks() -> Iterator[None]:
 def without_what_nobody_reads(templates: Path, version: str, is_written: bool = True) -> Iterator[None]:
     """All that any command of dbt's may go without. templates, version, is_written: see `kept_templates`."""
     with (
+        without_sources_of_flags(),
         without_copies_of_the_graph(),
         macros_when_called(),
         without_unread_events(()),

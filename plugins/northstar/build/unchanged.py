@@ -38,7 +38,21 @@ def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[st
         has_time_passed = context["as_of"] > context["previous_as_of"] or _may_move_calendar(
             settings, connection, context
         )
-    return _unaffected_nodes(manifest, {f"source.northstar.staging.{name}" for name in changed}, has_time_passed)
+        changed_nodes = {f"source.northstar.staging.{name}" for name in changed} | _missing_tables(connection, manifest)
+    return _unaffected_nodes(manifest, changed_nodes, has_time_passed)
+
+
+def _missing_tables(connection: Connection, manifest: Manifest) -> set[str]:
+    """The unique_id of each model whose table somebody has dropped."""
+    rows = connection.execute("select schemaname as schema, tablename as name from pg_tables")
+    tables = {(row["schema"], row["name"]) for row in rows}
+    return {
+        unique_id
+        for unique_id, node in manifest["nodes"].items()
+        if node["resource_type"] == "model"
+        and node["config"].get("materialized") not in ("view", "ephemeral")
+        and (node["schema"], node["alias"]) not in tables
+    }
 
 
 def _found_entities(connection: Connection, condition: str, values: Row) -> set[str]:
@@ -135,7 +149,7 @@ def _unaffected_nodes(manifest: Manifest, changed: set[str], has_time_passed: bo
 
     @cache
     def is_affected(unique_id: str) -> bool:
-        if unique_id not in nodes:
+        if unique_id in changed or unique_id not in nodes:
             return unique_id in changed
         # every entity decides when the calendar begins, but a changed calendar changes no rows of the models that read it
         if nodes[unique_id]["config"].get("is_calendar"):
