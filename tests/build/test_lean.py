@@ -1,11 +1,13 @@
 """What a build of dbt's goes without, and that what it does instead is the same."""
 
+import inspect
 import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import make_dataclass
 
 import pytest
+from dbt_common.behavior_flags import Behavior
 from dbt_common.clients import agate_helper
 from dbt_common.clients.jinja import MacroFuzzEnvironment, get_template
 from dbt_common.dataclass_schema import ValidationError, dbtClassMixin
@@ -20,6 +22,7 @@ from northstar.build.lean import (
     with_one_empty_table,
     without_checks,
     without_unread_events,
+    without_what_nobody_reads,
 )
 from northstar.build.manifest import PARSE, dbt_target, read_manifest
 from northstar.warehouse import db
@@ -36,6 +39,17 @@ def test_a_known_project_is_not_checked_again_and_any_other_is():
         raise RuntimeError
     with pytest.raises(ValidationError):
         Size.validate({"rows": "many"})
+
+
+def test_no_source_is_read_to_say_where_a_flag_of_dbt_was_declared(monkeypatch, tmp_path):
+    looked = []
+    monkeypatch.setattr(inspect, "stack", lambda: looked.append(1) or [])
+    flag = {"name": "is_quick", "default": False, "docs_url": "none"}
+    with without_what_nobody_reads(tmp_path / "templates", ""):
+        Behavior([flag], {})
+    assert not looked
+    Behavior([flag], {})
+    assert looked
 
 
 def test_events_for_debugging_are_not_made_and_the_others_are_the_same(monkeypatch):
