@@ -17,6 +17,7 @@ from northstar.base.settings import load_settings
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
 from northstar.warehouse.embedded.priority import lowered_priority
+from northstar.warehouse.reuse import Reusable
 from northstar.warehouse.setup import _create_databases
 from tests.conftest import home
 
@@ -39,7 +40,7 @@ FELL = "server closed the connection unexpectedly\n\tThis probably means the ser
 
 def falling_once(monkeypatch) -> list:
     """The next connection meets a server on its way down, the ones after it what is there; returns what was asked so far."""
-    asked, connect = [], psycopg.connect
+    asked, connect = [], Reusable.connect
 
     def fall(*args, **options):
         asked.append(args)
@@ -47,7 +48,7 @@ def falling_once(monkeypatch) -> list:
             raise psycopg.OperationalError(FELL)
         return connect(*args, **options)
 
-    monkeypatch.setattr(psycopg, "connect", fall)
+    monkeypatch.setattr(Reusable, "connect", fall)
     return asked
 
 
